@@ -1,0 +1,1 @@
+//! What a Hearth task author writes against.

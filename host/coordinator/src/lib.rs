@@ -1,0 +1,1 @@
+//! The shell around core: accept, drive, follow, serve. Links no Wasm engine.

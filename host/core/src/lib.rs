@@ -1,0 +1,1 @@
+//! The coordinator's decisions: pure, deterministic, fed with events and time.

@@ -1,0 +1,1 @@
+//! Keys, certificates, tokens, releases and policy: everything that turns bytes into proof.

@@ -1,0 +1,1 @@
+//! TLS, WebSocket and HTTP plumbing shared by both ends.

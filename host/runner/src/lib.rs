@@ -1,0 +1,1 @@
+//! The keyless, netless process in which components are compiled and run.

@@ -1,0 +1,1 @@
+//! Admits, compiles and runs components in wasmtime.

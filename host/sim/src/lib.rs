@@ -1,0 +1,1 @@
+//! Simulates hundreds of nodes and a bad network against the real core.

@@ -1,0 +1,1 @@
+//! Journal and blobs: acknowledged means on the platter.
