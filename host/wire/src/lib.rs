@@ -14,8 +14,10 @@ mod id;
 mod input_set;
 mod job;
 mod outcome;
+mod policy;
 mod release;
 
+pub mod api;
 pub mod codec;
 pub mod envelope;
 pub mod limits;
@@ -35,6 +37,10 @@ pub use input_set::{
 };
 pub use job::{JobOptions, JobSpec, Placement, Priority, TrustPolicy};
 pub use outcome::{Inconclusive, Outcome, Output, Resource, TaskError, TrapKind};
+pub use policy::{
+    AuthorEntry, Invitation, InvitationNonce, NodePublicKey, Policy, PolicyBundle, PublicKey,
+    Redemption, Revocations, Role, Signed,
+};
 pub use release::{
     Class, EngineId, EngineRange, Manifest, ManifestError, Release, Signature, TaskLimits,
     TaskType, World,

@@ -1,0 +1,73 @@
+//! What the owner of a realm may set.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hearth_wire::{ReleaseId, TaskType, limits};
+
+/// What the owner of a realm may set. Made by [`CoordinatorConfig::new`], then changed by field.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CoordinatorConfig {
+    /// The realm's directory, as `hearth init` made it.
+    pub realm: PathBuf,
+    /// Where nodes and clients connect. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// A listener without TLS for tools on this machine.
+    pub plain: Option<PlainListener>,
+    /// The local host; without it nothing runs while no volunteer is there.
+    pub local_host: Option<LocalHostConfig>,
+    /// Which release runs a bare processing task of a type.
+    pub default_releases: BTreeMap<TaskType, ReleaseId>,
+    /// Tasks of one author that may be open.
+    pub open_tasks_per_author: u64,
+    /// Submissions of one author a second, over a minute.
+    pub submissions_per_second: u32,
+    /// Bytes of blobs that may be stored.
+    pub blob_bytes_max: u64,
+    /// How long a shutdown waits for what is under way.
+    pub shutdown_grace: Duration,
+    /// Whether the coordinator announces itself on the local network.
+    pub announce: bool,
+}
+
+/// A listener without TLS, on a loopback address.
+#[derive(Debug, Clone)]
+pub struct PlainListener {
+    /// A loopback address; anything else is refused.
+    pub addr: SocketAddr,
+    /// The bearer token that every request must carry. A secret; at least 16 bytes.
+    pub token: String,
+    /// Values of `Host` and hosts of `Origin` that are allowed besides the address itself.
+    pub hosts: Vec<String>,
+}
+
+/// How to start the local host: `PROGRAM ARGS…`, with file descriptor 0 as the WebSocket stream and
+/// file descriptor 1 as the HTTP stream; it logs to file descriptor 2.
+#[derive(Debug, Clone)]
+pub struct LocalHostConfig {
+    /// The program, by an explicit path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+impl CoordinatorConfig {
+    /// The defaults for the realm in `realm`, listening on `listen`.
+    pub fn new(realm: impl Into<PathBuf>, listen: Vec<SocketAddr>) -> Self {
+        Self {
+            realm: realm.into(),
+            listen,
+            plain: None,
+            local_host: None,
+            default_releases: BTreeMap::new(),
+            open_tasks_per_author: limits::OPEN_TASKS_PER_AUTHOR_MAX,
+            submissions_per_second: 2_000,
+            blob_bytes_max: 64 << 30,
+            shutdown_grace: Duration::from_secs(5),
+            announce: false,
+        }
+    }
+}
