@@ -1,0 +1,1 @@
+//! Compiled components on disk, sealed with a key of this node.
