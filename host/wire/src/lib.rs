@@ -23,6 +23,7 @@ pub mod envelope;
 pub mod limits;
 pub mod merkle;
 pub mod message;
+pub mod record;
 pub mod runner;
 
 pub use blob::{Blob, Body};
