@@ -14,7 +14,9 @@ pub enum Domain {
     Release,
     /// The root key states the realm's policy.
     Policy,
-    /// The realm's key states an invitation token.
+    /// The online key takes something back ([`crate::Revocations`]).
+    Revocations,
+    /// The online key states an invitation token ([`crate::Invitation`]).
     Invitation,
     /// A node states the Merkle root of a batch of reports.
     Reports,
@@ -30,6 +32,7 @@ impl Domain {
         match self {
             Self::Release => "hearth.release.v1",
             Self::Policy => "hearth.policy.v1",
+            Self::Revocations => "hearth.revocations.v1",
             Self::Invitation => "hearth.invitation.v1",
             Self::Reports => "hearth.reports.v1",
             Self::Checkpoint => "hearth.checkpoint.v1",

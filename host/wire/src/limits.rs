@@ -121,3 +121,22 @@ pub const CHECKPOINT_BYTES_DEFAULT: u64 = 1 << 20;
 pub const CHECKPOINT_BYTES_MAX: u64 = 16 << 20;
 /// Makers in the chain of one checkpoint: a task handed on more often starts again.
 pub const CHECKPOINT_CHAIN_MAX: usize = 16;
+
+/// Bytes of one signed policy or list of revocations: the lists below with their names. Two of them fit a frame.
+pub const POLICY_BYTES_MAX: usize = 256 * KIB;
+/// Authors that one policy may name. A person keeps this list by hand.
+pub const AUTHORS_MAX: usize = 256;
+/// Trusted nodes that one policy may name. A person keeps this list by hand.
+pub const TRUSTED_NODES_MAX: usize = 256;
+/// Entries of each kind in one list of revocations; a realm that revokes more changes its CA.
+pub const REVOCATIONS_MAX: usize = 2_048;
+/// Characters of one invitation token: a line that survives being pasted into a form.
+pub const INVITATION_CHARS_MAX: usize = 4 * KIB;
+/// Addresses in one invitation.
+pub const INVITATION_ADDRESSES_MAX: usize = 8;
+/// Used invitations that a realm remembers; one is forgotten when the invitation itself has ended.
+pub const REDEMPTIONS_MAX: usize = 10_000;
+/// Bytes of a PEM document (certificate, request) that somebody sends.
+pub const PEM_BYTES_MAX: usize = 16 * KIB;
+/// Bearer tokens that a realm's loopback API knows.
+pub const BEARER_TOKENS_MAX: usize = 64;
