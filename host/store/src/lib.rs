@@ -1,1 +1,23 @@
 //! Journal and blobs: acknowledged means on the platter.
+//!
+//! This crate never looks into the bytes that it keeps, never opens a socket, never reads a clock
+//! for a decision and never repairs silently: damage that could hide an acknowledged record is a
+//! typed error that names the file and the offset.
+//!
+//! Everything is blocking; a caller on an async runtime uses its blocking threads. All files are
+//! reached through [`Disk`], so that tests can put a faulty one underneath.
+
+mod blobs;
+mod disk;
+mod error;
+mod journal;
+mod lock;
+
+pub use blobs::{BlobConfig, BlobFile, BlobReader, BlobStore, BlobWriter, Partial, PartialName};
+pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
+pub use error::StoreError;
+pub use journal::{
+    BATCH_BYTES_MAX, Cut, Entry, Journal, JournalConfig, Position, RECORD_BYTES_MAX, Reader,
+    Recovery, Replay, Start, Syncer,
+};
+pub use lock::DirLock;

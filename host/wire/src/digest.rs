@@ -35,7 +35,7 @@ impl Digest {
 /// An incremental SHA-256, optionally starting with a domain label.
 ///
 /// A label separates uses of the hash: the same bytes under two labels give unrelated digests.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {

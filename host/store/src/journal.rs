@@ -1,0 +1,405 @@
+//! The journal: what happened, in the order in which it happened, and nothing before it is durable.
+
+mod format;
+mod mark;
+mod reader;
+mod scan;
+mod shared;
+mod window;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hearth_wire::{Digest, Hasher, RealmId, Seq};
+
+use crate::disk::{Disk, OpenMode, RealDisk, write_full};
+use crate::{DirLock, StoreError};
+use format::{
+    BATCH_HEADER, BatchHeader, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, TRAILER, Tip,
+    record_header, segment_name,
+};
+use mark::{MARK_NAME, Mark};
+use scan::{Scan, Segment};
+use shared::{Shared, Written};
+
+pub use reader::{Reader, Replay};
+pub use scan::{Cut, Recovery};
+pub use shared::Syncer;
+
+/// Largest record. A step's records are many and small; this leaves room for a batch of reports.
+pub const RECORD_BYTES_MAX: usize = 8 << 20;
+/// Largest batch, and so what a reader holds in memory.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Where a record is: bytes from the beginning of the journal, over all its segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+/// A record's number and place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, dense from 1.
+    pub seq: Seq,
+    /// Where it is.
+    pub position: Position,
+}
+
+/// The point from which the journal is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The newest record that is not needed: zero, or the one that a snapshot covers.
+    pub seq: Seq,
+    /// The journal's hash behind it.
+    pub hash: Digest,
+}
+
+/// What a journal is opened with.
+#[derive(Debug, Clone)]
+pub struct JournalConfig {
+    /// The realm, which every segment names.
+    pub realm: RealmId,
+    /// A segment that is larger gets no further batch.
+    pub segment_bytes: u64,
+    /// From where it is needed. Segments in front of it may be missing.
+    pub start: Start,
+}
+
+impl JournalConfig {
+    /// The whole journal of `realm`, in segments of 64 MiB.
+    pub fn new(realm: RealmId) -> Self {
+        let hash = Hasher::with_domain("hearth.journal.genesis.v1")
+            .raw(realm.0.as_bytes())
+            .finish();
+        Self {
+            realm,
+            segment_bytes: 64 << 20,
+            start: Start { seq: Seq(0), hash },
+        }
+    }
+}
+
+/// The writing end of a journal: `append` gathers records, `commit` makes them durable.
+///
+/// Everything appended since the last commit goes to the disk in one write and one `fdatasync`, so
+/// the price of durability is paid per commit and not per record. Records get their numbers and
+/// places when they are appended, before they are durable; whoever tells somebody else about one
+/// waits for the commit.
+///
+/// A full disk leaves everything as it was and the commit can be tried again. Any other failure
+/// poisons the journal: what a failed sync left behind is unknown, and only reading it back can
+/// tell, so the process must end.
+#[derive(Debug)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    config: JournalConfig,
+    segment: Segment,
+    /// Where the chain is behind everything that was written to the file.
+    written: Tip,
+    /// Sealed batches and the open one, in the order of the file, from `written.position`.
+    buffer: Vec<u8>,
+    /// The chain behind the sealed batches of `buffer`.
+    sealed: Tip,
+    /// Where the open batch begins in `buffer`, and its records.
+    open: Option<(usize, u32)>,
+    _lock: Option<DirLock>,
+}
+
+impl Journal {
+    /// Opens the journal of a directory, or makes one, and reads all of it: `visit` sees each
+    /// durable record in order.
+    ///
+    /// # Errors
+    ///
+    /// Damage, missing files, a wrong realm, an unknown format, what `visit` refuses, and what the
+    /// system refuses. Only a torn tail, whose commit never returned, is cut, and
+    /// [`Recovery`] says so.
+    pub fn open<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        lock: &DirLock,
+        config: JournalConfig,
+        visit: impl FnMut(Entry, &[u8]) -> Result<(), E>,
+    ) -> Result<(Self, Recovery), StoreError> {
+        let dir = lock.path().to_owned();
+        let (mut journal, recovery) = Self::open_on(Arc::new(RealDisk), dir, config, visit)?;
+        journal._lock = Some(lock.clone());
+        Ok((journal, recovery))
+    }
+
+    /// As [`Journal::open`], on any disk. The caller sees to it that nobody else uses `parent`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`].
+    pub fn open_on<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        disk: Arc<dyn Disk>,
+        parent: PathBuf,
+        config: JournalConfig,
+        mut visit: impl FnMut(Entry, &[u8]) -> Result<(), E>,
+    ) -> Result<(Self, Recovery), StoreError> {
+        let dir = parent.join("journal");
+        disk.create_dir(&dir)
+            .and_then(|()| disk.sync_dir(&parent))
+            .map_err(|error| StoreError::io("making", &dir, error))?;
+        let mark_path = dir.join(MARK_NAME);
+        let known = disk
+            .list(&dir)
+            .map_err(|error| StoreError::io("listing", &dir, error))?;
+        let (mark, acknowledged) = if known.iter().any(|(name, _)| name == MARK_NAME) {
+            Mark::open(&*disk, &mark_path)
+        } else {
+            Mark::create(&*disk, &mark_path)
+                .and_then(|mark| disk.sync_dir(&dir).map(|()| (mark, None)))
+        }
+        .map_err(|error| StoreError::io("opening", &mark_path, error))?;
+
+        let mut scan = Scan {
+            disk: &*disk,
+            dir: &dir,
+            realm: config.realm,
+            mark: acknowledged,
+            start: config.start,
+            met: false,
+            recovery: Recovery::default(),
+        };
+        let (mut segments, mut tip) =
+            scan.run(&mut |entry, record| visit(entry, record).map_err(Into::into))?;
+        let recovery = scan.recovery;
+        let segment = match segments.last() {
+            Some(segment) => segment.clone(),
+            None => {
+                let (segment, start) = new_segment(&*disk, &dir, config.realm, tip)?;
+                tip = start;
+                segments.push(segment.clone());
+                segment
+            }
+        };
+        let file = disk
+            .open(&segment.path, OpenMode::Write)
+            .map_err(|error| StoreError::io("opening", &segment.path, error))?;
+        // What was read may still be only in the system's memory, if the process before this one
+        // was killed between writing and syncing. It is shown as durable from here on.
+        file.sync()
+            .map_err(|error| StoreError::io("syncing", &segment.path, error))?;
+        let written = Written { tip, file };
+        let journal = Self {
+            shared: Arc::new(Shared::new(disk, dir, segments, written, mark)),
+            config,
+            segment,
+            written: tip,
+            buffer: Vec::new(),
+            sealed: tip,
+            open: None,
+            _lock: None,
+        };
+        Ok((journal, recovery))
+    }
+
+    /// The number of the newest record appended.
+    pub fn last_seq(&self) -> Seq {
+        Seq(self.sealed.seq.0 + self.open.map_or(0, |(_, records)| u64::from(records)))
+    }
+
+    /// The newest durable record.
+    pub fn durable(&self) -> Seq {
+        self.shared.durable().0
+    }
+
+    /// The hash that covers every record written so far.
+    pub fn hash(&self) -> Digest {
+        self.written.hash
+    }
+
+    /// A handle that reads durable records, also from other threads.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle that syncs what was flushed, also from another thread while more is appended.
+    pub fn syncer(&self) -> Syncer {
+        Syncer::new(Arc::clone(&self.shared))
+    }
+
+    /// Adds records behind all others. They are durable after the next [`Journal::commit`].
+    ///
+    /// # Errors
+    ///
+    /// None of the records is added if one is too large, if the journal is poisoned, or if room had
+    /// to be made (a full buffer, a full segment) and that failed.
+    pub fn append(&mut self, records: &[impl AsRef<[u8]>]) -> Result<Vec<Entry>, StoreError> {
+        self.shared.check()?;
+        if let Some(record) = records
+            .iter()
+            .find(|record| record.as_ref().len() > RECORD_BYTES_MAX)
+        {
+            return Err(StoreError::RecordTooLarge {
+                bytes: record.as_ref().len(),
+                max: RECORD_BYTES_MAX,
+            });
+        }
+        if self.buffer.len() >= BATCH_BYTES_MAX {
+            self.flush()?;
+        }
+        let end = self.written.position + self.buffer.len() as u64;
+        if end - self.segment.header.position >= self.config.segment_bytes
+            && self.last_seq() >= self.segment.header.first
+        {
+            self.rotate()?;
+        }
+        let entries = records.iter().map(|record| self.push(record.as_ref()));
+        Ok(entries.collect())
+    }
+
+    /// Writes and syncs everything appended; gives back the newest durable record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoSpace`] changes nothing and can be tried again. Everything else is fatal.
+    pub fn commit(&mut self) -> Result<Seq, StoreError> {
+        self.flush()?;
+        self.shared.sync()
+    }
+
+    /// Writes everything appended without syncing it, for a [`Syncer`] on another thread. Gives back
+    /// the newest record written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::commit`].
+    pub fn flush(&mut self) -> Result<Seq, StoreError> {
+        self.shared.check()?;
+        self.seal();
+        if self.buffer.is_empty() {
+            return Ok(self.written.seq);
+        }
+        let mut written = self.shared.written();
+        let offset = self.written.position - self.segment.header.position;
+        match write_full(&*written.file, &self.buffer, offset) {
+            Ok(()) => {}
+            Err(error) => {
+                let error = StoreError::io("writing", &self.segment.path, error);
+                // The same bytes are written to the same place by the next try.
+                if !matches!(error, StoreError::NoSpace { .. }) {
+                    self.shared.poison(&error);
+                }
+                return Err(error);
+            }
+        }
+        written.tip = self.sealed;
+        self.written = self.sealed;
+        self.buffer.clear();
+        // One large step must not keep its memory for ever.
+        self.buffer.shrink_to(BATCH_BYTES_MAX / 16);
+        Ok(self.written.seq)
+    }
+
+    /// Removes segments of which no record after `seq` is needed; gives back how many. The segment
+    /// being written always stays.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub fn cut_before(&mut self, seq: Seq) -> Result<usize, StoreError> {
+        self.shared.cut_before(seq)
+    }
+
+    fn push(&mut self, record: &[u8]) -> Entry {
+        let size = RECORD_HEADER + record.len();
+        if let Some((start, _)) = self.open
+            && self.buffer.len() - start - BATCH_HEADER + size > BATCH_BYTES_MAX
+        {
+            self.seal();
+        }
+        let (start, records) = self.open.unwrap_or_else(|| {
+            let start = self.buffer.len();
+            self.buffer.resize(start + BATCH_HEADER, 0);
+            (start, 0)
+        });
+        let position = self.written.position + self.buffer.len() as u64;
+        self.buffer
+            .extend_from_slice(&record_header(position, record));
+        self.buffer.extend_from_slice(record);
+        self.open = Some((start, records + 1));
+        Entry {
+            seq: self.last_seq(),
+            position: Position(position),
+        }
+    }
+
+    /// Finishes the open batch.
+    fn seal(&mut self) {
+        let Some((start, records)) = self.open.take() else {
+            return;
+        };
+        let body = &self.buffer[start + BATCH_HEADER..];
+        let mut header = BatchHeader {
+            body: body.len() as u32,
+            records,
+            first: Seq(self.sealed.seq.0 + 1),
+            durable: self.shared.durable().0,
+            hash: Digest::default(),
+        };
+        header.hash = header.chain(self.sealed.hash, body);
+        let bytes = header.encode(&self.segment.header.hash);
+        self.buffer[start..start + BATCH_HEADER].copy_from_slice(&bytes);
+        self.buffer.push(TRAILER);
+        self.sealed = Tip {
+            seq: header.last(),
+            hash: header.hash,
+            position: self.sealed.position + header.extent() as u64,
+        };
+    }
+
+    /// Goes on in a new segment. The old one is durable before the new one exists, so only the
+    /// newest can have a torn tail.
+    fn rotate(&mut self) -> Result<(), StoreError> {
+        self.commit()?;
+        let disk = self.shared.disk();
+        let made = new_segment(disk, self.shared.dir(), self.config.realm, self.written).and_then(
+            |(segment, start)| {
+                let file = disk
+                    .open(&segment.path, OpenMode::Write)
+                    .map_err(|error| StoreError::io("opening", &segment.path, error))?;
+                Ok((segment, start, file))
+            },
+        );
+        let (segment, start, file) = made.inspect_err(|error| {
+            if !matches!(error, StoreError::NoSpace { .. }) {
+                self.shared.poison(error);
+            }
+        })?;
+        self.shared
+            .rotated(segment.clone(), Written { tip: start, file });
+        self.segment = segment;
+        self.written = start;
+        self.sealed = start;
+        Ok(())
+    }
+}
+
+/// Makes the segment that follows `tip`, durably. A full disk leaves nothing behind.
+fn new_segment(
+    disk: &dyn Disk,
+    dir: &std::path::Path,
+    realm: RealmId,
+    tip: Tip,
+) -> Result<(Segment, Tip), StoreError> {
+    let first = Seq(tip.seq.0 + 1);
+    let path = dir.join(segment_name(first));
+    let header = SegmentHeader::new(realm, first, tip.position, tip.hash);
+    let file = disk
+        .open(&path, OpenMode::CreateNew)
+        .map_err(|error| StoreError::io("making", &path, error))?;
+    let made = write_full(&*file, &header.encode(), 0)
+        .and_then(|()| file.sync())
+        .and_then(|()| disk.sync_dir(dir));
+    if let Err(error) = made {
+        // If this fails too, the next start removes it, as a header that was never finished.
+        let _ = disk.remove(&path);
+        return Err(StoreError::io("making", &path, error));
+    }
+    let start = Tip {
+        seq: tip.seq,
+        hash: header.hash,
+        position: tip.position + SEGMENT_HEADER as u64,
+    };
+    Ok((Segment { header, path }, start))
+}
