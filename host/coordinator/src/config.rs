@@ -33,13 +33,12 @@ pub struct CoordinatorConfig {
     pub announce: bool,
 }
 
-/// A listener without TLS, on a loopback address.
+/// A listener without TLS, on a loopback address. Every request must carry one of the bearer tokens
+/// in the realm's `tokens.toml`.
 #[derive(Debug, Clone)]
 pub struct PlainListener {
     /// A loopback address; anything else is refused.
     pub addr: SocketAddr,
-    /// The bearer token that every request must carry. A secret; at least 16 bytes.
-    pub token: String,
     /// Values of `Host` and hosts of `Origin` that are allowed besides the address itself.
     pub hosts: Vec<String>,
 }

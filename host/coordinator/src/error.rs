@@ -1,6 +1,13 @@
 //! Why a coordinator does not start or stops by itself.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use hearth_core::ReplayError;
+use hearth_identity::DirError;
+use hearth_store::StoreError;
+use hearth_wire::codec::DecodeError;
+use hearth_wire::Seq;
 
 /// Why a coordinator does not start or stops by itself. The operator is to blame unless a variant
 /// says otherwise.
@@ -15,4 +22,41 @@ pub enum CoordinatorError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The listener without TLS must not be reachable from elsewhere.
+    #[error("{0} is not a loopback address; the listener without TLS serves this machine only")]
+    NotLoopback(SocketAddr),
+    /// The realm's directory is not one, or a file in it is bad.
+    #[error(transparent)]
+    Realm(#[from] DirError),
+    /// The journal or the blobs: locked by another coordinator, damaged, or the disk failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record cannot be read: written by a newer version, or damaged.
+    #[error("record {seq} of the journal: {source}; start the version that wrote it, or restore")]
+    Record {
+        /// Which.
+        seq: Seq,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A record does not follow from those before it.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// Certificates or keys do not make a TLS configuration.
+    #[error("TLS: {0}; run hearth init again, or restore the realm's directory")]
+    Tls(String),
+    /// The program of the local host is not there.
+    #[error("the local host's program {} cannot be started: {source}", program.display())]
+    LocalHost {
+        /// The program.
+        program: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread: {0}; raise the limit of processes")]
+    Thread(std::io::Error),
+    /// A part ended that never should. We are to blame.
+    #[error("the {0} ended by itself; this is a defect, please report it with the log before it")]
+    Ended(&'static str),
 }

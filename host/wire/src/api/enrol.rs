@@ -35,6 +35,8 @@ pub struct EnrolRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RenewRequest {
+    /// The certificate that ends, or ended less than 30 days ago.
+    pub certificate_pem: String,
     /// Certificate signing request in PEM, signed with the enrolled key.
     pub csr_pem: String,
 }
@@ -46,9 +48,6 @@ pub struct Enrolled {
     pub certificate_pem: String,
     /// The realm's certificate authority.
     pub ca_pem: String,
-    /// The realm's signed policy, base64.
+    /// The realm's policy and revocations (an encoded [`crate::PolicyBundle`]), base64.
     pub policy: String,
-    /// The realm's signed revocations, base64; empty while there are none.
-    #[serde(default)]
-    pub revocations: String,
 }

@@ -1,0 +1,308 @@
+//! From what is kept to what is shown.
+
+use hearth_store::{Position, Reader, StoreError};
+use hearth_wire::api::{
+    JobStatus, ModeReport, ModeSwitch, NodeShare, OutputEncoding, ProcessingResult, ResultBody,
+    ResultMetadata, TaskState,
+};
+use hearth_wire::codec::{self, DecodeError};
+use hearth_wire::record::{Fact, Record, ReportFact, Verdict};
+use hearth_wire::{
+    Body, Inconclusive, JobId, Outcome, Output, TaskError, TaskId, TaskIndex, TrustPolicy,
+};
+use base64::Engine as _;
+
+use super::{JobView, State, TaskView};
+
+/// Outputs beyond this are not put into JSON: they are fetched by themselves.
+const SHOWN_OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Largest record that is read back; the store bounds it too.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// A record could not be read back. The operator's disk, or us, to blame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutcomeError {
+    #[error("reading the journal: {0}")]
+    Store(#[from] StoreError),
+    #[error("a record of the journal: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("the journal holds no outcome of {0} where it should")]
+    Missing(TaskId),
+}
+
+/// Reads outcomes back from the journal, which is the only place where they are.
+///
+/// Neighbouring tasks often share a record (a batch of reports), so the last one is kept.
+pub(crate) struct Outcomes<'a> {
+    reader: &'a Reader,
+    last: Option<(Position, Record)>,
+}
+
+impl<'a> Outcomes<'a> {
+    pub(crate) fn new(reader: &'a Reader) -> Self {
+        Self { reader, last: None }
+    }
+
+    /// The report about `task` in the record at `position` that decided, and when.
+    pub(crate) fn report(
+        &mut self,
+        position: Position,
+        task: TaskId,
+    ) -> Result<(&ReportFact, hearth_wire::Millis), OutcomeError> {
+        if self.last.as_ref().is_none_or(|(at, _)| *at != position) {
+            let bytes = self.reader.read_at(position)?;
+            let record = codec::decode(&bytes, RECORD_BYTES_MAX)?;
+            self.last = Some((position, record));
+        }
+        let Some((_, record)) = &self.last else {
+            return Err(OutcomeError::Missing(task));
+        };
+        let Fact::Reported { reports, .. } = &record.fact else {
+            return Err(OutcomeError::Missing(task));
+        };
+        reports
+            .iter()
+            .rev()
+            .find(|report| report.task == task && decides(report.verdict))
+            .map(|report| (report, record.at))
+            .ok_or(OutcomeError::Missing(task))
+    }
+}
+
+fn decides(verdict: Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Settled | Verdict::Provisional | Verdict::Failed(_)
+    )
+}
+
+/// The producer of a result, as shown.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ShownNode {
+    pub(crate) id: Option<String>,
+    pub(crate) name: String,
+    pub(crate) engine: String,
+}
+
+impl State {
+    /// How a job stands.
+    pub(crate) fn job_status(&self, id: JobId, job: &JobView) -> JobStatus {
+        let options = &job.spec.options;
+        JobStatus {
+            job: id,
+            name: options.name.clone(),
+            release: job.spec.release,
+            state: job.state,
+            priority: options.priority,
+            trust: options.trust,
+            tasks: job.spec.inputs.count,
+            counts: job.counts,
+            retries: job.retries,
+            nodes: job
+                .shares
+                .iter()
+                .filter(|(_, results)| **results > 0)
+                .filter_map(|(place, results)| {
+                    let view = self.nodes.at(*place)?;
+                    Some(NodeShare {
+                        node: view.shown_id(),
+                        name: view.profile.name.clone(),
+                        results: *results,
+                    })
+                })
+                .collect(),
+            submitted_at: self.wall.iso(job.submitted),
+            deadline: options
+                .deadline_millis
+                .map(|millis| self.wall.iso(job.submitted.plus(millis))),
+            ended_at: job.ended.map(|at| self.wall.iso(at)),
+            seq: self.seq,
+        }
+    }
+
+    /// A node by its position, as shown with results.
+    pub(crate) fn shown_node(&self, place: Option<u32>) -> ShownNode {
+        match place.and_then(|place| self.nodes.at(place)) {
+            None => ShownNode::default(),
+            Some(view) => ShownNode {
+                id: Some(view.shown_id()),
+                name: view.profile.name.clone(),
+                engine: view.profile.engine.to_string(),
+            },
+        }
+    }
+
+    /// The mode and what it follows from.
+    pub(crate) fn mode_report(&self) -> ModeReport {
+        let working = || self.nodes.iter().filter(|node| node.may_work());
+        let slots = |trusted: bool| {
+            working()
+                .filter(|node| node.profile.kind.is_trusted() == trusted)
+                .map(|node| u32::from(node.profile.capacity.slots))
+                .sum()
+        };
+        let counts = self.jobs.values().map(|job| job.counts);
+        let switches: Vec<_> = self
+            .switches
+            .iter()
+            .map(|(mode, reason, at)| ModeSwitch {
+                mode: *mode,
+                at: self.wall.iso(*at),
+                reason: reason.to_string(),
+            })
+            .collect();
+        let newest = switches.first();
+        ModeReport {
+            mode: self.mode,
+            since: newest.map_or_else(
+                || self.wall.iso(hearth_wire::Millis(0)),
+                |switch| switch.at.clone(),
+            ),
+            reason: newest.map_or_else(
+                || "no volunteer has joined yet".to_owned(),
+                |switch| switch.reason.clone(),
+            ),
+            volunteers: working()
+                .filter(|node| !node.profile.kind.is_trusted())
+                .count() as u32,
+            volunteer_slots: slots(false),
+            trusted_slots: slots(true),
+            queued: counts.clone().map(|counts| u64::from(counts.queued)).sum(),
+            leased: counts.map(|counts| u64::from(counts.leased)).sum(),
+            switches,
+            seq: self.seq,
+        }
+    }
+}
+
+impl TaskView {
+    /// Probability that a result is right, as far as is known: certain when a trusted node made or
+    /// checked it. Without checks there is no evidence, and a coin's worth is not claimed either.
+    pub(crate) fn confidence(&self, trust: TrustPolicy) -> f64 {
+        match (self.state(), trust) {
+            (TaskState::Settled, _) if self.verified => 1.0,
+            (TaskState::Settled | TaskState::Provisional | TaskState::Final, _) => 0.5,
+            _ => 0.0,
+        }
+    }
+
+    /// The result of a task in the shape of the API.
+    pub(crate) fn shown(
+        &self,
+        task: TaskId,
+        trust: TrustPolicy,
+        node: ShownNode,
+        report: Option<(&ReportFact, String)>,
+    ) -> ProcessingResult {
+        let (outcome, fuel_used, run_micros, at) = match report {
+            Some((report, at)) => (
+                Some(&report.outcome),
+                report.fuel_used,
+                report.run_micros,
+                Some(at),
+            ),
+            None => (None, 0, 0, None),
+        };
+        let output = match outcome {
+            Some(Outcome::Returned(output)) => Some(output),
+            _ => None,
+        };
+        let (text, encoding) = output.map_or((None, OutputEncoding::Utf8), shown_output);
+        ProcessingResult {
+            task_id: task,
+            result: ResultBody {
+                output: text,
+                confidence: self.confidence(trust),
+                metadata: ResultMetadata {
+                    outcome: outcome.map_or("", Outcome::word).to_owned(),
+                    detail: outcome.and_then(detail),
+                    media_type: output.map(|output| output.media_type.clone()),
+                    encoding,
+                    bytes: output.map_or(0, |output| output.body.len()),
+                    output_digest: output.map(|output| output.body.blob().digest),
+                    fuel_used,
+                    engine: node.engine,
+                    node_name: node.name,
+                },
+            },
+            processed_by: outcome.and(node.id),
+            processed_at: at,
+            processing_time: run_micros as f64 / 1e6,
+            verified: self.verified,
+            index: task.index.0,
+            state: self.state(),
+            attempts: u32::from(self.attempts),
+            digest: outcome.and_then(Outcome::digest),
+        }
+    }
+}
+
+/// The result that a report made, for those who listen: its record is at hand.
+pub(crate) fn result_of_report(
+    state: &State,
+    task: TaskId,
+    record: &Record,
+    report: &ReportFact,
+) -> Option<ProcessingResult> {
+    let job = state.jobs.get(&task.job)?;
+    let view = job.task(task.index)?;
+    let trust = job.spec.options.trust;
+    let node = state.shown_node(view.node());
+    // A confirming report is not the result, but it equals it.
+    let at = state.wall.iso(record.at);
+    Some(view.shown(task, trust, node, Some((report, at))))
+}
+
+fn shown_output(output: &Output) -> (Option<String>, OutputEncoding) {
+    match &output.body {
+        Body::Inline(bytes) if bytes.len() <= SHOWN_OUTPUT_BYTES_MAX => {
+            match std::str::from_utf8(bytes) {
+                Ok(text) => (Some(text.to_owned()), OutputEncoding::Utf8),
+                Err(_) => (Some(base64(bytes)), OutputEncoding::Base64),
+            }
+        }
+        Body::Inline(_) | Body::Blob(_) => (None, OutputEncoding::Utf8),
+    }
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Why there is no output, for people.
+fn detail(outcome: &Outcome) -> Option<String> {
+    let text = |case: &str, text: &Option<String>| match text {
+        Some(text) => format!("{case}: {text}"),
+        None => case.to_owned(),
+    };
+    Some(match outcome {
+        Outcome::Returned(_) => return None,
+        Outcome::Refused(TaskError::InvalidInput(why)) => text("invalid input", why),
+        Outcome::Refused(TaskError::NotGranted(why)) => text("not granted", why),
+        Outcome::Refused(TaskError::Failed(why)) => text("failed", why),
+        Outcome::Refused(TaskError::Other(why)) => text("other", why),
+        Outcome::Exhausted(resource) => format!("out of {resource:?}").to_lowercase(),
+        Outcome::Trapped(kind) => format!("trapped: {kind:?}"),
+        Outcome::Inconclusive(why) => match why {
+            Inconclusive::StackOverflow => "the native stack ended".to_owned(),
+            Inconclusive::HostFault(why) => format!("host fault: {why}"),
+            Inconclusive::Deadline => "the lease ended".to_owned(),
+            Inconclusive::Cancelled => "cancelled".to_owned(),
+            Inconclusive::Declined(why) => format!("declined: {why}"),
+            Inconclusive::Unfit(why) => format!("unfit component: {why}"),
+        },
+    })
+}
+
+impl JobView {
+    /// Tasks with an outcome from `from` on, with what is kept of them.
+    pub(crate) fn with_outcome(&self, from: u32) -> impl Iterator<Item = (TaskIndex, TaskView)> {
+        self.tasks
+            .iter()
+            .enumerate()
+            .skip(from as usize)
+            .filter(|(_, task)| task.outcome().is_some() || task.state().is_terminal())
+            .map(|(index, task)| (TaskIndex(index as u32), *task))
+    }
+}

@@ -1,0 +1,442 @@
+//! The fold: what each record changes in what is shown.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use hearth_store::{Entry, Position};
+use hearth_wire::api::JobState;
+use hearth_wire::record::{
+    Fact, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact, TaskEnd, Verdict,
+};
+use hearth_wire::{AttemptId, Epoch, JobId, Millis, NodeId, ReleaseId, Seq, TaskId, TrustPolicy};
+
+use super::job::JobView;
+use super::node::Nodes;
+use super::task::Stage;
+use crate::clock::WallTimes;
+use crate::fact::ShellFact;
+
+/// Past switches of the mode that are shown.
+const SWITCHES_MAX: usize = 64;
+
+/// Everything that is shown to clients, as of one record.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) seq: Seq,
+    pub(crate) at: Millis,
+    pub(crate) epoch: Epoch,
+    pub(crate) mode: Mode,
+    /// Past switches, the newest first.
+    pub(crate) switches: VecDeque<(Mode, ModeReason, Millis)>,
+    pub(crate) jobs: BTreeMap<JobId, JobView>,
+    pub(crate) nodes: Nodes,
+    pub(crate) releases: BTreeMap<ReleaseId, ReleaseView>,
+    pub(crate) wall: WallTimes,
+    pub(crate) totals: Totals,
+    /// Live attempts, and whose they are.
+    live: HashMap<AttemptId, Live>,
+    /// The same by task, to end all attempts of one.
+    by_task: BTreeMap<(TaskId, AttemptId), NodeId>,
+}
+
+/// A release that jobs may use.
+#[derive(Debug)]
+pub(crate) struct ReleaseView {
+    pub(crate) facts: ReleaseFacts,
+    pub(crate) revoked: bool,
+}
+
+/// Counters since the first record.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Totals {
+    pub(crate) jobs: u64,
+    pub(crate) tasks: u64,
+    pub(crate) leases: u64,
+    pub(crate) reports: u64,
+    pub(crate) settled: u64,
+    pub(crate) failed: u64,
+    pub(crate) retries: u64,
+    pub(crate) nodes_lost: u64,
+}
+
+/// A live attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Live {
+    pub(crate) task: TaskId,
+    pub(crate) node: NodeId,
+}
+
+/// What happened to a job, for those who listen.
+#[derive(Debug, Clone)]
+pub(crate) enum Happening {
+    /// Counts or state moved.
+    Changed(JobId),
+    /// A task was leased.
+    Leased {
+        task: TaskId,
+        attempt: AttemptId,
+        node: NodeId,
+    },
+    /// A task has a result; `report` is its position in the record.
+    Result {
+        task: TaskId,
+        node: NodeId,
+        record: Arc<Record>,
+        report: usize,
+    },
+    /// A result was taken back.
+    Amended { task: TaskId, node: Option<NodeId> },
+    /// The mode changed.
+    Mode,
+}
+
+impl State {
+    /// Folds one durable record. What listeners want to know is added to `news`, if there are any.
+    pub(crate) fn apply(
+        &mut self,
+        entry: Entry,
+        record: &Arc<Record>,
+        news: &mut Option<Vec<Happening>>,
+    ) {
+        self.seq = entry.seq;
+        self.at = record.at;
+        let mut tell = |happening: Happening| {
+            if let Some(news) = news {
+                news.push(happening);
+            }
+        };
+        match &record.fact {
+            Fact::Started { epoch } => {
+                self.epoch = *epoch;
+                self.nodes
+                    .iter_mut()
+                    .for_each(|node| node.connected = false);
+            }
+            Fact::ReleaseAdded(facts) => {
+                self.releases.insert(
+                    facts.id,
+                    ReleaseView {
+                        facts: facts.clone(),
+                        revoked: false,
+                    },
+                );
+            }
+            Fact::ReleaseRevoked { release } => {
+                if let Some(view) = self.releases.get_mut(release) {
+                    view.revoked = true;
+                }
+            }
+            Fact::Submitted { job, spec } => {
+                self.totals.jobs += 1;
+                self.totals.tasks += u64::from(spec.inputs.count);
+                let view = JobView::new(spec.clone(), record.at, entry.seq);
+                self.jobs.insert(*job, view);
+                tell(Happening::Changed(*job));
+            }
+            Fact::JobEnded { job, how } => {
+                self.end_job(*job, *how, record.at);
+                tell(Happening::Changed(*job));
+            }
+            Fact::JobsForgotten { through } => {
+                self.jobs
+                    .retain(|job, view| job > through || view.state == JobState::Open);
+            }
+            Fact::NodeJoined { profile, resumed } => {
+                let node = profile.node;
+                self.nodes.joined(profile.clone());
+                for job in self.drop_attempts(node, resumed) {
+                    tell(Happening::Changed(job));
+                }
+            }
+            Fact::NodeCapacity { node, capacity } => self.nodes.capacity(*node, *capacity),
+            Fact::NodeLost { node } => {
+                self.totals.nodes_lost += 1;
+                if let Some(view) = self.nodes.get_mut(*node) {
+                    view.connected = false;
+                }
+                for job in self.drop_attempts(*node, &[]) {
+                    tell(Happening::Changed(job));
+                }
+            }
+            Fact::NodeDraining { node } => {
+                if let Some(view) = self.nodes.get_mut(*node) {
+                    view.draining = true;
+                }
+            }
+            Fact::NodeStanding {
+                node,
+                standing,
+                reason,
+            } => {
+                if let Some(view) = self.nodes.get_mut(*node) {
+                    view.standing = *standing;
+                    view.reason.clone_from(reason);
+                }
+            }
+            Fact::Leased { node, leases, .. } => {
+                let mut last = None;
+                for lease in leases {
+                    self.leased(*node, lease);
+                    tell(Happening::Leased {
+                        task: lease.task,
+                        attempt: lease.attempt,
+                        node: *node,
+                    });
+                    if last.replace(lease.task.job) != Some(lease.task.job) {
+                        tell(Happening::Changed(lease.task.job));
+                    }
+                }
+            }
+            Fact::LeasesEnded { attempts } => {
+                for attempt in attempts {
+                    if let Some(live) = self.end_attempt(*attempt) {
+                        self.count_failure(live.node);
+                        tell(Happening::Changed(live.task.job));
+                    }
+                }
+            }
+            Fact::Reported { node, reports } => {
+                for (position, report) in reports.iter().enumerate() {
+                    let amended = self.reported(*node, report, entry.position, record.at);
+                    if let Some(node) = amended {
+                        let task = report.task;
+                        tell(Happening::Amended { task, node });
+                    }
+                    if matches!(
+                        report.verdict,
+                        Verdict::Settled
+                            | Verdict::Provisional
+                            | Verdict::Confirmed { .. }
+                            | Verdict::Failed(_)
+                    ) {
+                        tell(Happening::Result {
+                            task: report.task,
+                            node: *node,
+                            record: Arc::clone(record),
+                            report: position,
+                        });
+                    }
+                    tell(Happening::Changed(report.task.job));
+                }
+            }
+            Fact::ModeChanged { mode, reason } => {
+                self.mode = *mode;
+                self.switches.truncate(SWITCHES_MAX - 1);
+                self.switches.push_front((*mode, *reason, record.at));
+                tell(Happening::Mode);
+            }
+            Fact::Shell(bytes) => {
+                if let Ok(ShellFact::Clock { at, unix_millis }) = ShellFact::decode(bytes) {
+                    self.wall.anchor(at, unix_millis);
+                }
+            }
+            Fact::Paused { .. }
+            | Fact::Resumed { .. }
+            | Fact::Checkpointed { .. }
+            | Fact::ModeWanted { .. }
+            | Fact::Suspicion { .. } => {}
+        }
+    }
+
+    /// The job and task of a live attempt, and its node.
+    pub(crate) fn live(&self, attempt: AttemptId) -> Option<Live> {
+        self.live.get(&attempt).copied()
+    }
+
+    /// Nodes that hold a lease of a task.
+    pub(crate) fn holders(&self, task: TaskId) -> impl Iterator<Item = NodeId> {
+        self.by_task
+            .range((task, AttemptId(0))..=(task, AttemptId(u64::MAX)))
+            .map(|(_, node)| *node)
+    }
+
+    /// Live attempts in the realm.
+    pub(crate) fn leased(&mut self, node: NodeId, lease: &LeaseFact) {
+        self.totals.leases += 1;
+        self.live.insert(
+            lease.attempt,
+            Live {
+                task: lease.task,
+                node,
+            },
+        );
+        self.by_task.insert((lease.task, lease.attempt), node);
+        if let Some(view) = self.nodes.get_mut(node) {
+            view.attempts.insert(lease.attempt);
+        }
+        let Some(job) = self.jobs.get_mut(&lease.task.job) else {
+            return;
+        };
+        let mut again = false;
+        job.change(lease.task.index, |task| {
+            again = task.attempts > 0 && lease.purpose == Purpose::Run;
+            task.attempts = task.attempts.saturating_add(1);
+            task.live = task.live.saturating_add(1);
+        });
+        if again {
+            job.retries += 1;
+            self.totals.retries += 1;
+        }
+    }
+
+    /// How many attempts are live.
+    pub(crate) fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Gives `Some(who)` if a result of `who` was replaced.
+    fn reported(
+        &mut self,
+        node: NodeId,
+        report: &ReportFact,
+        position: Position,
+        at: Millis,
+    ) -> Option<Option<NodeId>> {
+        self.totals.reports += 1;
+        self.end_attempt(report.attempt);
+        let place = self.nodes.position(node).unwrap_or(u32::MAX);
+        let trusted = self
+            .nodes
+            .get(node)
+            .is_some_and(|view| view.profile.kind.is_trusted());
+        let job = self.jobs.get_mut(&report.task.job)?;
+        let checked = job.spec.options.trust != TrustPolicy::Fast;
+        let mut replaced = None;
+        let mut ended = false;
+        job.change(report.task.index, |task| {
+            let before = task.outcome().and(task.node());
+            match report.verdict {
+                Verdict::Settled | Verdict::Provisional => {
+                    if task.stage() == Stage::Provisional {
+                        replaced = before;
+                    }
+                    ended = report.verdict == Verdict::Settled;
+                    let stage = if ended {
+                        Stage::Settled
+                    } else {
+                        Stage::Provisional
+                    };
+                    task.set_outcome(stage, position, place);
+                    task.verified = checked && ended && trusted;
+                }
+                Verdict::Confirmed { .. } => {
+                    ended = true;
+                    task.set_stage(Stage::Settled);
+                    task.verified = checked;
+                }
+                Verdict::Failed(_) => {
+                    ended = true;
+                    task.set_outcome(Stage::Failed, position, place);
+                }
+                Verdict::Differs | Verdict::Retry | Verdict::Noted => {}
+            }
+        });
+        match report.verdict {
+            Verdict::Failed(_) => self.totals.failed += 1,
+            Verdict::Settled | Verdict::Confirmed { .. } => self.totals.settled += 1,
+            _ => {}
+        }
+        if job.is_over() && job.ended.is_none() {
+            job.ended = Some(at);
+            job.state = JobState::Closed;
+        }
+        match report.verdict {
+            Verdict::Retry | Verdict::Failed(_) => self.count_failure(node),
+            Verdict::Noted => {}
+            _ => {
+                if let Some(view) = self.nodes.get_mut(node) {
+                    view.results += 1;
+                }
+            }
+        }
+        if ended {
+            self.end_attempts_of(report.task);
+        }
+        replaced.map(|place| self.nodes.at(place).map(|view| view.profile.node))
+    }
+
+    fn count_failure(&mut self, node: NodeId) {
+        if let Some(view) = self.nodes.get_mut(node) {
+            view.failures += 1;
+        }
+    }
+
+    fn end_job(&mut self, id: JobId, how: TaskEnd, at: Millis) {
+        let from = TaskId {
+            job: id,
+            ..TaskId::default()
+        };
+        let until = TaskId {
+            job: JobId(id.0 + 1),
+            ..TaskId::default()
+        };
+        let attempts: Vec<_> = self
+            .by_task
+            .range((from, AttemptId(0))..(until, AttemptId(0)))
+            .map(|((_, attempt), _)| *attempt)
+            .collect();
+        for attempt in attempts {
+            self.end_attempt(attempt);
+        }
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let failed = job.counts.failed;
+        let (stage, state) = match how {
+            TaskEnd::Cancelled => (Stage::Cancelled, JobState::Cancelled),
+            TaskEnd::Expired => (Stage::Expired, JobState::Expired),
+            TaskEnd::Failed(_) => (Stage::Failed, JobState::Closed),
+        };
+        job.end_open(stage);
+        job.state = state;
+        job.ended = Some(at);
+        self.totals.failed += u64::from(job.counts.failed - failed);
+    }
+
+    /// Ends a live attempt: its task waits again, unless it has other attempts or is terminal.
+    fn end_attempt(&mut self, attempt: AttemptId) -> Option<Live> {
+        let live = self.live.remove(&attempt)?;
+        self.by_task.remove(&(live.task, attempt));
+        if let Some(view) = self.nodes.get_mut(live.node) {
+            view.attempts.remove(&attempt);
+        }
+        if let Some(job) = self.jobs.get_mut(&live.task.job) {
+            job.change(live.task.index, |task| {
+                task.live = task.live.saturating_sub(1);
+            });
+        }
+        Some(live)
+    }
+
+    fn end_attempts_of(&mut self, task: TaskId) {
+        while let Some((&(_, attempt), _)) = self
+            .by_task
+            .range((task, AttemptId(0))..=(task, AttemptId(u64::MAX)))
+            .next()
+        {
+            self.end_attempt(attempt);
+        }
+    }
+
+    /// Ends all attempts of a node but those that it kept; gives the jobs that changed.
+    fn drop_attempts(&mut self, node: NodeId, kept: &[AttemptId]) -> Vec<JobId> {
+        let Some(view) = self.nodes.get_mut(node) else {
+            return Vec::new();
+        };
+        let kept: std::collections::BTreeSet<_> = kept.iter().collect();
+        let lost: Vec<_> = view
+            .attempts
+            .iter()
+            .filter(|attempt| !kept.contains(attempt))
+            .copied()
+            .collect();
+        view.failures += lost.len() as u64;
+        let mut jobs: Vec<_> = lost
+            .into_iter()
+            .filter_map(|attempt| self.end_attempt(attempt))
+            .map(|live| live.task.job)
+            .collect();
+        jobs.dedup();
+        jobs
+    }
+}
