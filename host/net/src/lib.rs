@@ -17,4 +17,5 @@
 pub mod backoff;
 pub mod listen;
 pub mod shutdown;
+pub mod socket;
 pub mod tls;
