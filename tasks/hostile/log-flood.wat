@@ -1,0 +1,20 @@
+;; Writes 10,000 lines of 32 KiB to the log. Logs change no result.
+;;
+;; Expected: Returned(ok).
+(module
+  (import "hearth:task/progress@0.1.0" "log" (func $log (param i32 i32 i32)))
+  (memory (export "memory") 2)
+  ;; Puts every input at the same place: what it is does not matter here.
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+  ;; The result that is returned: ok, with the media type at 64 and the body at 80.
+  (data (i32.const 16) "\00\00\00\00" "\40\00\00\00\0a\00\00\00" "\50\00\00\00\02\00\00\00")
+  (data (i32.const 64) "text/plain")
+  (data (i32.const 80) "ok")
+  (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
+    (local $left i32)
+    (local.set $left (i32.const 10000))
+    (loop $again
+      (call $log (i32.const 3) (i32.const 65536) (i32.const 32768))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $again (local.get $left)))
+    (i32.const 16)))

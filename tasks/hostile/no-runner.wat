@@ -1,0 +1,4 @@
+;; A component that does nothing: it exports no runner.
+;;
+;; Expected: Inconclusive(Unfit), naming hearth:task/runner.
+(component)

@@ -1,0 +1,16 @@
+;; Asks for real randomness, which is in the locked subset of WASI only to be refused when it is
+;; called.
+;;
+;; Expected: Trapped(Forbidden).
+(module
+  (import "wasi:random/random@0.2.0" "get-random-u64" (func $random (result i64)))
+  (memory (export "memory") 2)
+  ;; Puts every input at the same place: what it is does not matter here.
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+  ;; The result that is returned: ok, with the media type at 64 and the body at 80.
+  (data (i32.const 16) "\00\00\00\00" "\40\00\00\00\0a\00\00\00" "\50\00\00\00\02\00\00\00")
+  (data (i32.const 64) "text/plain")
+  (data (i32.const 80) "ok")
+  (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
+    (drop (call $random))
+    (i32.const 16)))
