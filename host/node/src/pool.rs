@@ -4,18 +4,43 @@
 //! RunSpec ─ Pool ─ queue by priority ─ runner (one author at a time) ─ RunEvent
 //!             └ compile child, one per component ─ sealed artefact cache
 //! ```
+//!
+//! A runner process runs code of one author only: when another author's turn comes it is replaced.
+//! A sandbox escape therefore reaches nothing of anybody else, not even what an earlier guest left in
+//! memory. The cost is one process start (some ten milliseconds) when authors change, which is why an
+//! attempt waits a little before it takes a runner from another author.
 
+mod compile;
+mod dispatch;
+mod events;
+mod judge;
 mod launcher;
+mod link;
+mod runner;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_wire::message::LogLevel;
-use hearth_wire::runner::{Confinement, Finished, Resume};
+use hearth_wire::runner::{Confinement, Resume};
 use hearth_wire::{AttemptId, Digest, EngineId, Inconclusive, Priority, TaskLimits};
+use tokio::sync::oneshot;
 
+use crate::artefacts::{ArtefactError, Artefacts};
+use dispatch::Shared;
+use state::CompileJob;
+
+pub use events::{EventSink, RunEvent, RunEvents, events};
+#[cfg(feature = "network")]
+pub(crate) use judge::cut;
 pub use launcher::{InProcess, Kind, LaunchError, Launcher};
+
+/// Runners that may die before a pool says that it cannot start.
+const START_TRIES: u64 = 3;
 
 /// How a pool is made.
 #[derive(Debug, Clone)]
@@ -78,40 +103,6 @@ pub struct RunSpec {
     pub deadline: Option<Duration>,
 }
 
-/// What comes out of an attempt. Every attempt ends with exactly one `Finished`, its last event.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RunEvent {
-    /// It ended.
-    Finished(Finished),
-    /// How far it is. Dropped when the receiver is slow.
-    Progress {
-        /// The attempt.
-        attempt: AttemptId,
-        /// Units done.
-        done: u64,
-        /// Units in all.
-        total: Option<u64>,
-    },
-    /// A line that the guest logged. Dropped when the receiver is slow.
-    Log {
-        /// The attempt.
-        attempt: AttemptId,
-        /// How important.
-        level: LogLevel,
-        /// The text.
-        text: String,
-    },
-    /// State that the guest saved. Dropped when the receiver is slow.
-    Checkpoint {
-        /// The attempt.
-        attempt: AttemptId,
-        /// The state.
-        state: Vec<u8>,
-        /// Fuel used until then.
-        fuel_used: u64,
-    },
-}
-
 /// What a pool is and does at the moment.
 #[derive(Debug, Clone, Default)]
 pub struct PoolStatus {
@@ -119,12 +110,16 @@ pub struct PoolStatus {
     pub engine: Option<EngineId>,
     /// The weakest walls around any runner.
     pub confinement: Confinement,
+    /// Attempts that may run at once, at the moment.
+    pub slots: u16,
     /// Attempts that run.
     pub running: u16,
     /// Attempts that wait.
     pub queued: u16,
     /// Runners that died since the start.
     pub runner_deaths: u64,
+    /// Runner processes, for whoever wants to look at them.
+    pub pids: Vec<u32>,
 }
 
 /// The pool could not start, or takes no attempt.
@@ -134,14 +129,9 @@ pub enum PoolError {
     /// No runner became ready.
     #[error("no runner became ready: {0}; run `hearth node --check` on this machine")]
     NotReady(String),
-    /// A directory could not be made or read.
-    #[error("{path}: {source}")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// The artefact cache cannot be used.
+    #[error(transparent)]
+    Artefacts(#[from] ArtefactError),
     /// The attempt is in the pool already.
     #[error("{0} is in the pool already")]
     Duplicate(AttemptId),
@@ -153,27 +143,24 @@ pub enum PoolError {
     Closed,
 }
 
-/// Handle of a pool; clones name the same one.
+/// Handle of a pool; clones name the same one. It ends when the last clone is dropped.
 #[derive(Debug, Clone)]
-pub struct Pool {}
-
-/// Where the events of attempts go; clones feed the same [`RunEvents`].
-#[derive(Debug, Clone)]
-pub struct EventSink {}
-
-/// The receiving end.
-#[derive(Debug)]
-pub struct RunEvents {}
-
-/// Makes a sink and its receiver. One sink can serve all attempts, or each attempt its own.
-pub fn events() -> (EventSink, RunEvents) {
-    todo!()
+pub struct Pool {
+    handle: Arc<Handle>,
 }
 
-impl RunEvents {
-    /// The next event, `None` once all sinks are gone and everything was received.
-    pub async fn next(&mut self) -> Option<RunEvent> {
-        todo!()
+struct Handle(Arc<Shared>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pool")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().close();
+        self.0.wake.notify_one();
     }
 }
 
@@ -183,8 +170,42 @@ impl Pool {
     /// # Errors
     ///
     /// [`PoolError`] when no runner becomes ready or a directory cannot be used.
-    pub async fn start(_config: PoolConfig) -> Result<Self, PoolError> {
-        todo!()
+    pub async fn start(config: PoolConfig) -> Result<Self, PoolError> {
+        let artefacts = match &config.artefacts {
+            Some(dir) => Artefacts::open(dir, config.artefact_bytes)?,
+            None => Artefacts::in_memory(config.artefact_bytes),
+        };
+        let mut config = config;
+        config.runners = config.runners.max(1);
+        config.slots_per_runner = config.slots_per_runner.max(1);
+        let shared = Shared::new(config, artefacts);
+        let pool = Self {
+            handle: Arc::new(Handle(Arc::clone(&shared))),
+        };
+        tokio::spawn(dispatch::run(Arc::clone(&shared)));
+        let mut progress = shared.progress.subscribe();
+        let first = async {
+            loop {
+                {
+                    let state = shared.lock();
+                    let status = state.status();
+                    if status.engine.is_some() {
+                        return Ok(());
+                    }
+                    if status.runner_deaths >= START_TRIES {
+                        let trouble = state.last_trouble.clone();
+                        return Err(PoolError::NotReady(trouble.unwrap_or_default()));
+                    }
+                }
+                if progress.changed().await.is_err() {
+                    return Err(PoolError::Closed);
+                }
+            }
+        };
+        match tokio::time::timeout(state::START_GRACE, first).await {
+            Ok(result) => result.map(|()| pool),
+            Err(_) => Err(PoolError::NotReady("it did not say so in time".to_owned())),
+        }
     }
 
     /// Queues attempts whose events go to `sink`. Each accepted one ends with one `Finished`.
@@ -192,8 +213,19 @@ impl Pool {
     /// # Errors
     ///
     /// For each attempt that was not taken, with its reason.
-    pub fn submit(&self, _runs: Vec<RunSpec>, _sink: &EventSink) -> Vec<(AttemptId, PoolError)> {
-        todo!()
+    pub fn submit(&self, runs: Vec<RunSpec>, sink: &EventSink) -> Vec<(AttemptId, PoolError)> {
+        let mut refused = Vec::new();
+        {
+            let mut state = self.shared().lock();
+            for run in runs {
+                let attempt = run.attempt;
+                if let Err(error) = state.submit(run, sink) {
+                    refused.push((attempt, error));
+                }
+            }
+        }
+        self.shared().wake.notify_one();
+        refused
     }
 
     /// Runs one attempt; its events come out of the receiver.
@@ -201,8 +233,11 @@ impl Pool {
     /// # Errors
     ///
     /// When the pool does not take it.
-    pub fn run(&self, _run: RunSpec) -> Result<RunEvents, PoolError> {
-        todo!()
+    pub fn run(&self, run: RunSpec) -> Result<RunEvents, PoolError> {
+        let (sink, events) = events();
+        self.shared().lock().submit(run, &sink)?;
+        self.shared().wake.notify_one();
+        Ok(events)
     }
 
     /// Compiles a component if it is not in the cache.
@@ -212,46 +247,74 @@ impl Pool {
     /// Why it cannot be run here.
     pub async fn prepare(
         &self,
-        _component: Digest,
-        _source: ComponentSource,
-        _imports: Vec<String>,
-        _limits: TaskLimits,
+        component: Digest,
+        source: ComponentSource,
+        imports: Vec<String>,
+        limits: TaskLimits,
     ) -> Result<(), Inconclusive> {
-        todo!()
+        let (done, compiled) = oneshot::channel();
+        self.shared().lock().prepare(
+            CompileJob {
+                component,
+                source,
+                imports,
+                limits,
+            },
+            done,
+        );
+        self.shared().wake.notify_one();
+        let closed = || Inconclusive::HostFault("the pool was shut down".to_owned());
+        compiled.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Stops attempts; each ends with `Inconclusive(Cancelled)` unless it had ended.
-    pub fn cancel(&self, _attempts: &[AttemptId]) {
-        todo!()
+    /// Stops attempts: each that has not ended ends now, with `Inconclusive(Cancelled)`. A runner
+    /// that does not let go of one within a grace is killed.
+    pub fn cancel(&self, attempts: &[AttemptId]) {
+        self.shared()
+            .lock()
+            .cancel(attempts, &Inconclusive::Cancelled);
+        self.shared().wake.notify_one();
     }
 
-    /// Parks attempts with their memory.
-    pub fn pause(&self, _attempts: &[AttemptId]) {
-        todo!()
+    /// Parks attempts with their memory. Their slots are free for others.
+    pub fn pause(&self, attempts: &[AttemptId]) {
+        self.shared().lock().set_paused(attempts, true);
+        self.shared().wake.notify_one();
     }
 
     /// Goes on with parked attempts.
-    pub fn resume(&self, _attempts: &[AttemptId]) {
-        todo!()
+    pub fn resume(&self, attempts: &[AttemptId]) {
+        self.shared().lock().set_paused(attempts, false);
+        self.shared().wake.notify_one();
     }
 
     /// Share of time that guests may run, in percent.
-    pub fn throttle(&self, _percent: u8) {
-        todo!()
+    pub fn throttle(&self, percent: u8) {
+        self.shared().lock().set_throttle(percent);
+        self.shared().wake.notify_one();
     }
 
     /// Attempts that may run at once, at most what the pool was made for; zero parks everything.
-    pub fn set_slots(&self, _slots: u16) {
-        todo!()
+    pub fn set_slots(&self, slots: u16) {
+        self.shared().lock().set_slots(slots);
+        self.shared().wake.notify_one();
     }
 
     /// What the pool is and does.
     pub fn status(&self) -> PoolStatus {
-        todo!()
+        self.shared().lock().status()
     }
 
-    /// Ends everything: what still runs ends with `Inconclusive(Cancelled)`.
+    /// Ends everything: what still runs ends with `Inconclusive(Cancelled)`, and all children are
+    /// gone when this returns.
     pub async fn shutdown(&self) {
-        todo!()
+        self.shared().lock().close();
+        self.shared().wake.notify_one();
+        let mut children = self.shared().children.subscribe();
+        let _gone = children.wait_for(|children| *children == 0).await;
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.0
     }
 }
