@@ -1,1 +1,42 @@
-fn main() {}
+//! The `hearth` program: see [`hearth`] for how it is built.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cli;
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command, Failure, Output, exit_code};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        // Children confine themselves before the first thread is started, so they come first.
+        Command::Runner(args) => cli::runner(args, std::io::stdin().as_fd()),
+        Command::Compiler => cli::compiler(std::io::stdin().as_fd()),
+        _ => command(&cli),
+    };
+    if let Err(failure) = &result {
+        Output { json: cli.global.json }.note(format!("hearth: {failure}"));
+    }
+    exit_code(&result)
+}
+
+fn command(cli: &Cli) -> Result<(), Failure> {
+    cli::logging(cli.global.verbose);
+    let (global, output) = (&cli.global, Output { json: cli.global.json });
+    match &cli.command {
+        Command::Init(args) => cli::init(global, args, output),
+        Command::Author(command) => cli::author(global, command, output),
+        Command::Task(command) => cli::task(global, command, output),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "hearth", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { folder } => cli::man(folder, output),
+        _ => cli::asynchronous(cli, output),
+    }
+}

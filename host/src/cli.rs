@@ -1,0 +1,84 @@
+//! The command line: what can be said, and who does it.
+
+mod args;
+mod children;
+mod config;
+mod coordinator;
+mod demo;
+mod exit;
+mod identity;
+mod inputs;
+mod jobs;
+mod look;
+mod node;
+mod output;
+mod places;
+mod run;
+mod task;
+
+pub(crate) use args::{Cli, Command};
+pub(crate) use children::{compiler, runner};
+pub(crate) use exit::{Failure, exit_code};
+pub(crate) use identity::{author, init};
+pub(crate) use output::Output;
+pub(crate) use task::task;
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use exit::{Context, Kind};
+
+/// Logs to standard error: warnings, more with `-v`, anything with `HEARTH_LOG`.
+pub(crate) fn logging(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// Commands that wait for networks and processes.
+pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context(Kind::Failed, "starting threads")?;
+    let global = &cli.global;
+    runtime.block_on(async {
+        match &cli.command {
+            Command::Coordinator(args) => coordinator::run(global, args, output).await,
+            Command::LocalNode(args) => coordinator::local_node(args).await,
+            Command::Invite(args) => identity::invite(global, args, output).await,
+            Command::Join(args) => identity::join(global, args, output).await,
+            Command::Node(args) => node::run(args, output).await,
+            Command::Run(args) => run::run(global, args, output).await,
+            Command::Submit(args) => jobs::submit(global, args, output).await,
+            Command::Jobs => jobs::jobs(global, output).await,
+            Command::Results(args) => jobs::results(global, args, output).await,
+            Command::Cancel(args) => jobs::cancel(global, args, output).await,
+            Command::Wait(args) => jobs::wait(global, args, output).await,
+            Command::Nodes(args) => look::nodes(global, args, output).await,
+            Command::Modes => look::modes(global, output).await,
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Init(_)
+            | Command::Author(_)
+            | Command::Task(_)
+            | Command::Completions { .. }
+            | Command::Man { .. }
+            | Command::Runner(_)
+            | Command::Compiler => Ok(()),
+        }
+    })
+}
+
+/// Writes a man page for each command.
+pub(crate) fn man(folder: &Path, output: Output) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).context(Kind::Failed, format!("making {}", folder.display()))?;
+    clap_mangen::generate_to(Cli::command(), folder).context(Kind::Failed, format!("writing to {}", folder.display()))?;
+    output.say(format!("man pages are in {}", folder.display()));
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! How commands end: one failure type, a next step in each, documented exit codes.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command failed. Its kind is its exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+    next: Option<String>,
+}
+
+/// The exit codes, as `hearth --help` documents them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Something failed that is none of the below.
+    Failed = 1,
+    // 2 is clap's: the command line was wrong.
+    /// An input, file, token or configuration is wrong: change it.
+    Rejected = 3,
+    /// The coordinator (or the runner) could not be reached.
+    Unreachable = 4,
+    /// The realm does not allow this with the identity used here.
+    Forbidden = 5,
+    /// The job ended, but not every task has a good result.
+    Incomplete = 6,
+    /// The time given was up first.
+    TimedOut = 7,
+}
+
+/// Exit codes for people, at the end of `hearth --help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done                        4  coordinator not reachable
+  1  failed                      5  not allowed by the realm
+  2  wrong command line          6  job ended with failed or missing tasks
+  3  wrong input, file or token  7  time was up";
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string(), next: None }
+    }
+
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    pub(crate) fn rejected(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Rejected, message)
+    }
+
+    /// Adds what the user should do next.
+    pub(crate) fn next(mut self, next: impl fmt::Display) -> Self {
+        self.next = Some(next.to_string());
+        self
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.next {
+            Some(next) => write!(f, "\n  next: {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The process's exit code for a command's end.
+pub(crate) fn exit_code(result: &Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.kind() as u8),
+    }
+}
+
+/// Names what was being done when an error came.
+pub(crate) trait Context<T> {
+    fn context(self, kind: Kind, doing: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: fmt::Display> Context<T> for Result<T, E> {
+    fn context(self, kind: Kind, doing: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(kind, format!("{doing}: {error}")))
+    }
+}

@@ -1,0 +1,243 @@
+//! The same in steps: submit, jobs, results, wait, cancel.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth::client::{Client, ClientError, ClientIdentity};
+use hearth_net::http::client::{HttpError, UploadSource};
+use hearth_wire::api::{JobAccepted, JobState, JobStatus, OutputEncoding, ProcessingResult, SubmitJob, TaskState};
+use hearth_wire::{InputSetWriter, JobId, JobOptions, Placement, Priority, Release, TaskIndex, TrustPolicy};
+
+use super::args::{Global, JobArgs, OptionArgs, PlaceArg, PriorityArg, ResultsArgs, SubmitArgs, TrustArg, WaitArgs};
+use super::exit::{Context, Failure, Kind};
+use super::identity::now;
+use super::inputs::{self, Inputs};
+use super::{Output, places, run, task};
+
+/// A client of the realm that the command line names.
+pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
+    let identity = ClientIdentity::open(&places::realm(global)?, now()).map_err(failure)?;
+    Client::new(identity).map_err(failure)
+}
+
+/// A client's error as a command's end: the exit code says what to do about it.
+pub(crate) fn failure(error: ClientError) -> Failure {
+    let kind = match &error {
+        ClientError::NoRealm(_) => Kind::Rejected,
+        ClientError::Http(HttpError::Api { status, .. }) => match status {
+            401 | 403 => Kind::Forbidden,
+            400..=499 => Kind::Rejected,
+            _ => Kind::Failed,
+        },
+        _ if error.is_unreachable() => Kind::Unreachable,
+        _ => Kind::Failed,
+    };
+    let failure = Failure::new(kind, &error);
+    match kind {
+        Kind::Unreachable => failure.next("start the coordinator with `hearth coordinator`, or check its address"),
+        _ => failure,
+    }
+}
+
+/// Job options from the command line.
+pub(crate) fn options(args: &OptionArgs) -> JobOptions {
+    JobOptions {
+        name: args.name.clone(),
+        priority: match args.priority {
+            PriorityArg::High => Priority::High,
+            PriorityArg::Medium => Priority::Medium,
+            PriorityArg::Low => Priority::Low,
+        },
+        trust: match args.trust {
+            TrustArg::Fast => TrustPolicy::Fast,
+            TrustArg::Certain => TrustPolicy::Certain,
+            TrustArg::Local => TrustPolicy::Local,
+        },
+        placement: match args.place {
+            PlaceArg::Anywhere => Placement::Anywhere,
+            PlaceArg::Volunteers => Placement::Volunteers,
+            PlaceArg::Trusted => Placement::Trusted,
+        },
+        deadline_millis: args.deadline.map(|seconds| seconds.saturating_mul(1000)),
+        seed: args.seed.unwrap_or_default(),
+        locations: args.locations.clone(),
+        idempotency_key: args.idempotency_key.clone(),
+        ..JobOptions::default()
+    }
+}
+
+/// Hands everything over and submits.
+pub(crate) async fn hand_over(
+    client: &Client,
+    release: &Release,
+    component: Bytes,
+    inputs: &Inputs,
+    options: JobOptions,
+) -> Result<JobAccepted, ClientError> {
+    let release = client.add_release(release, component).await?;
+    // Everything was read from files within limits, so writing to memory cannot fail.
+    let mut writer = InputSetWriter::new(Vec::new());
+    let written = inputs.items.iter().try_for_each(|(_, input)| writer.push(input));
+    let (set, bytes) = written
+        .and_then(|()| writer.finish(inputs.media_type.clone()))
+        .map_err(|error| ClientError::Inputs(error.to_string()))?;
+    client.add_inputs(&set, UploadSource::Bytes(bytes.into())).await?;
+    client.submit(&SubmitJob { release, inputs: set, options }).await
+}
+
+pub(crate) async fn submit(global: &Global, args: &SubmitArgs, output: Output) -> Result<(), Failure> {
+    let inputs = inputs::read(&args.inputs)?;
+    let (release, component) = task::release(global, &args.release)?;
+    let client = client(global)?;
+    let accepted = hand_over(&client, &release, component, &inputs, options(&args.options)).await.map_err(failure)?;
+    let again = if accepted.existing { " (it was there already)" } else { "" };
+    output.say(format!("{} with {} tasks{again}", accepted.job, accepted.tasks));
+    output.say(format!("next: `hearth wait {}`, then `hearth results {}`", accepted.job, accepted.job));
+    output.document(&accepted)
+}
+
+pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure> {
+    let list = client(global)?.jobs().await.map_err(failure)?;
+    let rows = list
+        .jobs
+        .iter()
+        .map(|job| {
+            let done = job.counts.settled + job.counts.finalised;
+            vec![
+                job.job.to_string(),
+                job.name.clone(),
+                format!("{:?}", job.state).to_lowercase(),
+                format!("{done}/{}", job.tasks),
+                job.counts.leased.to_string(),
+                job.counts.failed.to_string(),
+                job.submitted_at.clone(),
+            ]
+        })
+        .collect();
+    output.table(&["JOB", "NAME", "STATE", "DONE", "LEASED", "FAILED", "SUBMITTED"], rows, &list)
+}
+
+pub(crate) async fn cancel(global: &Global, args: &JobArgs, output: Output) -> Result<(), Failure> {
+    let status = client(global)?.cancel(args.job).await.map_err(failure)?;
+    output.say(format!("{} is cancelled; {} results are kept", args.job, status.counts.settled));
+    output.document(&status)
+}
+
+pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Result<(), Failure> {
+    let client = client(global)?;
+    let ended = ended(&client, args.job, output);
+    let status = match args.timeout {
+        None => ended.await?,
+        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await.map_err(|_| {
+            Failure::new(Kind::TimedOut, format!("{} is still open after {seconds} s", args.job)).next("wait again, or see `hearth jobs`")
+        })??,
+    };
+    output.say(format!("{}: {} of {} tasks have a result", args.job, status.counts.settled, status.tasks));
+    output.document(&status)?;
+    complete(&status)
+}
+
+/// Follows a job until it ended.
+async fn ended(client: &Client, job: JobId, output: Output) -> Result<JobStatus, Failure> {
+    let mut status = client.job(job, None).await.map_err(failure)?;
+    let bar = output.bar(status.tasks.into(), &job.to_string());
+    while status.state == JobState::Open {
+        bar.set_position((status.counts.settled + status.counts.finalised + status.counts.failed).into());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        match client.job(job, None).await {
+            Ok(new) => status = new,
+            // A coordinator that restarts keeps its jobs: waiting goes on.
+            Err(error) if error.is_unreachable() => {}
+            Err(error) => return Err(failure(error)),
+        }
+    }
+    bar.finish_and_clear();
+    Ok(status)
+}
+
+/// Whether every task of an ended job has a result.
+pub(crate) fn complete(status: &JobStatus) -> Result<(), Failure> {
+    let missing = status.tasks - status.counts.settled - status.counts.finalised;
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Incomplete, format!("{missing} of {} tasks have no result", status.tasks))
+        .next(format!("`hearth results {}` says why", status.job)))
+}
+
+pub(crate) async fn results(global: &Global, args: &ResultsArgs, output: Output) -> Result<(), Failure> {
+    let client = client(global)?;
+    let mut from = 0;
+    let mut seen = std::collections::BTreeSet::new();
+    loop {
+        let page = client.results(args.job, from).await.map_err(failure)?;
+        for result in &page.results {
+            if result.state.is_terminal() && seen.insert(result.index) {
+                show(&client, args.job, result, args.out.as_deref(), output).await?;
+            }
+        }
+        match page.next {
+            Some(next) => from = next,
+            None if args.follow && !page.complete => {
+                from = 0;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn show(client: &Client, job: JobId, result: &ProcessingResult, out: Option<&Path>, output: Output) -> Result<(), Failure> {
+    if output.json {
+        return output.document(result);
+    }
+    let label = format!("{job}/{}", result.index);
+    let bytes = bytes(client, job, result).await?;
+    run::Shown {
+        label: &label,
+        index: result.index,
+        bytes: bytes.as_deref(),
+        media_type: result.result.metadata.media_type.as_deref().unwrap_or_default(),
+        problem: problem(result),
+        by: result.processed_by.as_deref().map(|by| run::by(by, &result.result.metadata.node_name)),
+    }
+    .print(out, output)
+}
+
+/// Why a task has no output, for people.
+pub(crate) fn problem(result: &ProcessingResult) -> String {
+    let metadata = &result.result.metadata;
+    let state = format!("{:?}", result.state).to_lowercase();
+    match (&metadata.detail, metadata.outcome.is_empty()) {
+        (Some(detail), false) => format!("{}: {detail}", metadata.outcome),
+        (Some(detail), true) => format!("{state}: {detail}"),
+        (None, false) => metadata.outcome.clone(),
+        (None, true) => state,
+    }
+}
+
+/// The output of a result: from the page, or fetched when it is too large for one.
+pub(crate) async fn bytes(client: &Client, job: JobId, result: &ProcessingResult) -> Result<Option<Vec<u8>>, Failure> {
+    let metadata = &result.result.metadata;
+    if metadata.outcome != "returned" || matches!(result.state, TaskState::Queued | TaskState::Leased) {
+        return Ok(None);
+    }
+    match (&result.result.output, metadata.encoding) {
+        (Some(text), OutputEncoding::Utf8) => Ok(Some(text.clone().into_bytes())),
+        _ => Ok(Some(client.output(job, TaskIndex(result.index)).await.map_err(failure)?.to_vec())),
+    }
+}
+
+/// Saves one output and gives the file's path.
+pub(crate) fn save(out: &Path, index: u32, media_type: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    let extension = match media_type {
+        "application/json" => "json",
+        "text/plain" => "txt",
+        "image/png" => "png",
+        _ => "bin",
+    };
+    let path = out.join(format!("{index:06}.{extension}"));
+    places::write(&path, bytes).map(|()| path)
+}
+
