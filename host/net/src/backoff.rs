@@ -40,6 +40,11 @@ impl Backoff {
         )
     }
 
+    /// Delays within other bounds, from the lower one on.
+    pub fn set_range(&mut self, min: Duration, max: Duration) {
+        (self.min, self.max, self.ceiling) = (min, max.max(min), min);
+    }
+
     /// The next delay; the one after it may be twice as long.
     pub fn next_delay(&mut self) -> Duration {
         let ceiling = self.ceiling.as_nanos().min(u128::from(u64::MAX - 1)) as u64;

@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod backoff;
+pub mod http;
 pub mod listen;
 pub mod shutdown;
 pub mod socket;
