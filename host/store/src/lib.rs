@@ -13,6 +13,11 @@ mod error;
 mod journal;
 mod lock;
 
+#[cfg(any(test, feature = "faulty"))]
+pub mod faulty;
+
+#[cfg(test)]
+mod tests;
 pub use blobs::{BlobConfig, BlobFile, BlobReader, BlobStore, BlobWriter, Partial, PartialName};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use error::StoreError;

@@ -50,7 +50,7 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// Text of one error from a guest that is kept; the rest is cut at a character boundary.
 pub const ERROR_TEXT_BYTES_MAX: usize = 4 * KIB;
 /// Text of one log line from a guest that is kept.
-pub const LOG_LINE_BYTES_MAX: usize = 1 * KIB;
+pub const LOG_LINE_BYTES_MAX: usize = KIB;
 /// Imports, capabilities, locations, models in one manifest.
 pub const MANIFEST_LIST_MAX: usize = 64;
 /// Signatures on one release.

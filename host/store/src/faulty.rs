@@ -1,0 +1,519 @@
+//! A disk in memory that loses power, tears writes, runs full and fails to sync.
+//!
+//! For tests and the simulator. It keeps what a real system keeps apart: what a process sees, and
+//! what would be there after a power loss. In between, any subset of the sectors that were written
+//! and of the names that were changed since the last sync may have reached the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+
+const SECTOR: usize = 512;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The power goes: this operation happens in part or not at all, and none happens after it.
+    PowerLoss,
+    /// This operation fails. A failed sync leaves its writes unsynced for good, as Linux does.
+    Error,
+}
+
+/// A disk that does what it was told, until it was told not to. Clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct FaultyDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+/// A change of names that is not durable yet.
+#[derive(Debug, Clone)]
+enum NameChange {
+    Set(PathBuf, Node),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf, Node),
+}
+
+impl NameChange {
+    fn concerns(&self, dir: &Path) -> bool {
+        let within = |path: &Path| path.parent() == Some(dir);
+        match self {
+            Self::Set(path, _) | Self::Remove(path) => within(path),
+            Self::Rename(from, to, _) => within(from) || within(to),
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        match self {
+            Self::Set(path, node) => {
+                names.insert(path.clone(), *node);
+            }
+            Self::Remove(path) => {
+                names.remove(path);
+            }
+            Self::Rename(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), *node);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+struct Inode {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors that differ and that the next sync writes.
+    dirty: BTreeSet<usize>,
+}
+
+impl Inode {
+    fn touch(&mut self, from: usize, to: usize) {
+        if from < to {
+            self.dirty.extend(from / SECTOR..=(to - 1) / SECTOR);
+        }
+    }
+
+    fn sector(bytes: &[u8], sector: usize) -> [u8; SECTOR] {
+        let mut copy = [0; SECTOR];
+        let from = (sector * SECTOR).min(bytes.len());
+        let to = (from + SECTOR).min(bytes.len());
+        copy[..to - from].copy_from_slice(&bytes[from..to]);
+        copy
+    }
+
+    /// The file when `len` and those dirty sectors that `reached` says came to the disk.
+    fn settled(&self, len: usize, mut reached: impl FnMut() -> bool) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + SECTOR);
+        for sector in 0..len.div_ceil(SECTOR) {
+            let from = if self.dirty.contains(&sector) && reached() {
+                &self.seen
+            } else {
+                &self.durable
+            };
+            bytes.extend_from_slice(&Self::sector(from, sector));
+        }
+        bytes.truncate(len);
+        bytes
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, Node>,
+    durable_names: BTreeMap<PathBuf, Node>,
+    changes: Vec<NameChange>,
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    off: bool,
+    capacity: usize,
+    short_writes: bool,
+    random: u64,
+}
+
+impl FaultyDisk {
+    /// An empty disk whose only directory is `root`. `seed` decides what is left to chance.
+    pub fn new(root: &Path, seed: u64) -> Self {
+        let names = BTreeMap::from([(root.to_owned(), Node::Dir)]);
+        Self {
+            state: Arc::new(Mutex::new(State {
+                inodes: Vec::new(),
+                durable_names: names.clone(),
+                names,
+                changes: Vec::new(),
+                operations: 0,
+                fault: None,
+                off: false,
+                capacity: usize::MAX,
+                short_writes: false,
+                random: seed,
+            })),
+        }
+    }
+
+    /// Lets the operation with this number (from zero) go wrong. Only operations that change
+    /// something or sync are counted.
+    pub fn fault_at(&self, operation: u64, fault: Fault) {
+        self.state().fault = Some((operation, fault));
+    }
+
+    /// How many operations there were.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Limits the bytes of all files together.
+    pub fn set_capacity(&self, bytes: usize) {
+        self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files together.
+    pub fn used(&self) -> usize {
+        self.state().used()
+    }
+
+    /// Whether writes take only a part of what they are given, as a system may.
+    pub fn set_short_writes(&self, short: bool) {
+        self.state().short_writes = short;
+    }
+
+    /// The disk as it is found when the power is back. What `seed` says reached it of the changes
+    /// that were not synced.
+    pub fn after_power_loss(&self, seed: u64) -> Self {
+        let state = self.state();
+        let mut random = seed;
+        let mut chance = || next(&mut random) % 2 == 0;
+        let inodes: Vec<Inode> = state
+            .inodes
+            .iter()
+            .map(|inode| {
+                let (short, long) = (inode.durable.len(), inode.seen.len());
+                let len = match (chance(), chance()) {
+                    (true, _) => long,
+                    (false, true) => short,
+                    (false, false) => (short + long) / 2,
+                };
+                let bytes = inode.settled(len, &mut chance);
+                Inode {
+                    seen: bytes.clone(),
+                    durable: bytes,
+                    dirty: BTreeSet::new(),
+                }
+            })
+            .collect();
+        let mut names = state.durable_names.clone();
+        for change in &state.changes {
+            if chance() {
+                change.apply(&mut names);
+            }
+        }
+        let dirs: BTreeSet<PathBuf> = names
+            .iter()
+            .filter(|(_, node)| **node == Node::Dir)
+            .map(|(path, _)| path.clone())
+            .collect();
+        let roots = &state.durable_names;
+        names.retain(|path, node| {
+            let rooted = path.parent().is_some_and(|parent| dirs.contains(parent));
+            rooted || (*node == Node::Dir && roots.contains_key(path))
+        });
+        Self {
+            state: Arc::new(Mutex::new(State {
+                inodes,
+                durable_names: names.clone(),
+                names,
+                changes: Vec::new(),
+                operations: 0,
+                fault: None,
+                off: false,
+                capacity: usize::MAX,
+                short_writes: state.short_writes,
+                random,
+            })),
+        }
+    }
+
+    /// Changes a file's bytes behind everybody's back.
+    pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        if let Some(Node::File(inode)) = state.names.get(path).copied() {
+            let inode = &mut state.inodes[inode];
+            change(&mut inode.seen);
+            inode.durable = inode.seen.clone();
+            inode.dirty.clear();
+        }
+    }
+
+    /// An independent copy of the disk as processes see it.
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        let inodes = state.inodes.iter().map(|inode| Inode {
+            seen: inode.seen.clone(),
+            durable: inode.seen.clone(),
+            dirty: BTreeSet::new(),
+        });
+        Self {
+            state: Arc::new(Mutex::new(State {
+                inodes: inodes.collect(),
+                names: state.names.clone(),
+                durable_names: state.names.clone(),
+                changes: Vec::new(),
+                operations: 0,
+                fault: None,
+                off: false,
+                capacity: usize::MAX,
+                short_writes: state.short_writes,
+                random: state.random,
+            })),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes of an operation.
+enum Fate {
+    Done,
+    /// It happens, and then the power goes.
+    DoneThenOff,
+}
+
+impl State {
+    fn used(&self) -> usize {
+        self.inodes.iter().map(|inode| inode.seen.len()).sum()
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.off {
+            Err(io::Error::other("the power is off"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts an operation and decides whether it happens.
+    fn begin(&mut self) -> io::Result<Fate> {
+        self.alive()?;
+        let number = self.operations;
+        self.operations += 1;
+        match self.fault {
+            Some((at, Fault::PowerLoss)) if at == number => {
+                if next(&mut self.random) % 2 == 0 {
+                    Ok(Fate::DoneThenOff)
+                } else {
+                    self.off = true;
+                    self.alive().map(|()| Fate::Done)
+                }
+            }
+            Some((at, Fault::Error)) if at == number => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(Fate::Done),
+        }
+    }
+
+    fn end(&mut self, fate: Fate) -> io::Result<()> {
+        match fate {
+            Fate::Done => Ok(()),
+            Fate::DoneThenOff => {
+                self.off = true;
+                self.alive()
+            }
+        }
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    fn parent_exists(&self, path: &Path) -> io::Result<()> {
+        match path.parent().and_then(|parent| self.names.get(parent)) {
+            Some(Node::Dir) => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive()?;
+        if state.names.get(path) == Some(&Node::Dir) {
+            return Ok(());
+        }
+        state.parent_exists(path)?;
+        let fate = state.begin()?;
+        state.change(NameChange::Set(path.to_owned(), Node::Dir));
+        state.end(fate)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        state.alive()?;
+        let inode = match (state.names.get(path), mode) {
+            (Some(Node::File(_)), OpenMode::CreateNew) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            (Some(Node::File(inode)), _) => *inode,
+            (Some(Node::Dir), _) => return Err(io::ErrorKind::IsADirectory.into()),
+            (None, OpenMode::CreateNew) => {
+                state.parent_exists(path)?;
+                let fate = state.begin()?;
+                let inode = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.change(NameChange::Set(path.to_owned(), Node::File(inode)));
+                state.end(fate)?;
+                inode
+            }
+            (None, _) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(FaultyFile {
+            disk: self.clone(),
+            inode,
+            writable: mode != OpenMode::Read,
+        }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive()?;
+        let node = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        state.parent_exists(to)?;
+        let fate = state.begin()?;
+        state.change(NameChange::Rename(from.to_owned(), to.to_owned(), node));
+        state.end(fate)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive()?;
+        if !matches!(state.names.get(path), Some(Node::File(_))) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let fate = state.begin()?;
+        state.change(NameChange::Remove(path.to_owned()));
+        state.end(fate)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
+        let state = self.state();
+        state.alive()?;
+        // A directory's files stand behind it in the order of paths.
+        let within = state
+            .names
+            .range(path.to_owned()..)
+            .take_while(|(name, _)| name.starts_with(path))
+            .filter(|(name, _)| name.parent() == Some(path));
+        Ok(within
+            .filter_map(|(name, node)| {
+                let len = match node {
+                    Node::Dir => None,
+                    Node::File(inode) => Some(state.inodes[*inode].seen.len() as u64),
+                };
+                Some((name.file_name()?.to_str()?.to_owned(), len))
+            })
+            .collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let fate = state.begin()?;
+        let changes = std::mem::take(&mut state.changes);
+        let (done, waiting): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|change| change.concerns(path));
+        for change in done {
+            change.apply(&mut state.durable_names);
+        }
+        state.changes = waiting;
+        state.end(fate)
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.alive()?;
+        Ok(state.capacity.saturating_sub(state.used()) as u64)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    disk: FaultyDisk,
+    inode: usize,
+    writable: bool,
+}
+
+impl DiskFile for FaultyFile {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.disk.state();
+        state.alive()?;
+        Ok(state.inodes[self.inode].seen.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.state();
+        state.alive()?;
+        let seen = &state.inodes[self.inode].seen;
+        let from = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(seen.len());
+        let read = buffer.len().min(seen.len() - from);
+        buffer[..read].copy_from_slice(&seen[from..from + read]);
+        Ok(read)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state();
+        if !self.writable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let fate = state.begin()?;
+        let offset = offset as usize;
+        let mut len = bytes.len();
+        let partial = state.short_writes || matches!(fate, Fate::DoneThenOff);
+        if partial && len > 1 {
+            len = 1 + next(&mut state.random) as usize % len;
+        }
+        let held = state.inodes[self.inode].seen.len();
+        let room = held + state.capacity.saturating_sub(state.used());
+        len = len.min(room.saturating_sub(offset));
+        if len == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let inode = &mut state.inodes[self.inode];
+        if inode.seen.len() < offset + len {
+            inode.seen.resize(offset + len, 0);
+        }
+        inode.seen[offset..offset + len].copy_from_slice(&bytes[..len]);
+        inode.touch(held.min(offset), offset + len);
+        state.end(fate)?;
+        Ok(len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let fate = state.begin()?;
+        let inode = &mut state.inodes[self.inode];
+        let old = inode.seen.len();
+        inode.seen.resize(len as usize, 0);
+        inode.touch(old.min(len as usize), old.max(len as usize));
+        state.end(fate)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.alive()?;
+        let fate = state.begin();
+        let off = state.off;
+        let inode = &mut state.inodes[self.inode];
+        match &fate {
+            Ok(_) => {
+                inode.durable = inode.settled(inode.seen.len(), || true);
+                inode.dirty.clear();
+            }
+            // The system reports the error once, and forgets which pages it concerned.
+            Err(_) if !off => inode.dirty.clear(),
+            Err(_) => {}
+        }
+        state.end(fate?)
+    }
+}
+
+/// splitmix64: the same everywhere, and enough to pick sectors with.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,278 @@
+//! Power losses, failing syncs and full disks at every single operation.
+
+use hearth_wire::Seq;
+
+use super::{config, disk, open, record, records, root};
+use crate::faulty::{Fault, FaultyDisk};
+use crate::{BlobConfig, BlobStore, StoreError};
+
+const COMMITS: u64 = 12;
+
+/// Appends and commits until something fails; the newest acknowledged record, and how many were
+/// appended.
+fn work(disk: &FaultyDisk) -> (u64, u64, Option<StoreError>) {
+    let (mut acknowledged, mut appended);
+    let mut journal = match open(disk) {
+        Ok((journal, found, _)) => {
+            assert_eq!(found, records(0, found.len() as u64));
+            appended = found.len() as u64;
+            acknowledged = appended;
+            journal
+        }
+        Err(error) => return (0, 0, Some(error)),
+    };
+    for commit in 0..COMMITS {
+        let batch = records(appended, appended + 1 + commit % 4);
+        match journal.append(&batch).and_then(|_| {
+            appended += batch.len() as u64;
+            journal.commit()
+        }) {
+            Ok(seq) => acknowledged = seq.0,
+            Err(error) => return (acknowledged, appended, Some(error)),
+        }
+    }
+    (acknowledged, appended, None)
+}
+
+/// Opens after a fault: everything acknowledged is there, in order, and nothing that was never
+/// written.
+fn check(disk: &FaultyDisk, acknowledged: u64, appended: u64, what: &str) -> u64 {
+    let (journal, found, _) = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let count = found.len() as u64;
+    assert_eq!(found, records(0, count), "{what}");
+    assert!(count >= acknowledged, "{what}: {count} of {acknowledged}");
+    assert!(count <= appended, "{what}: {count} of {appended}");
+    assert_eq!(journal.durable(), Seq(count));
+    count
+}
+
+fn operations_of_work() -> u64 {
+    let disk = disk(0);
+    assert!(work(&disk).2.is_none());
+    disk.operations()
+}
+
+#[test]
+fn power_loss_at_every_operation_keeps_what_was_acknowledged() {
+    let mut points = 0;
+    for operation in 0..operations_of_work() {
+        for seed in 0..40 {
+            let before = disk(seed);
+            before.set_short_writes(seed % 3 == 0);
+            before.fault_at(operation, Fault::PowerLoss);
+            let (acknowledged, appended, error) = work(&before);
+            let what = format!("operation {operation}, seed {seed}");
+            assert!(error.is_some(), "{what}");
+            let after = before.after_power_loss(seed ^ 0xabcd);
+            let found = check(&after, acknowledged, appended, &what);
+            // And the journal goes on from there, through another loss.
+            let (more, _, error) = work(&after);
+            assert!(error.is_none(), "{what}: {error:?}");
+            assert!(more > found, "{what}");
+            check(&after.after_power_loss(seed), more, more, &what);
+            points += 1;
+        }
+    }
+    assert!(points > 2_000, "{points}");
+}
+
+#[test]
+fn power_loss_during_recovery_keeps_what_was_acknowledged() {
+    for operation in (0..operations_of_work()).step_by(3) {
+        for seed in 0..12 {
+            let before = disk(seed);
+            before.fault_at(operation, Fault::PowerLoss);
+            let (acknowledged, appended, _) = work(&before);
+            let mut disk = before.after_power_loss(seed);
+            for again in 0..4 {
+                disk.fault_at(again, Fault::PowerLoss);
+                match open(&disk) {
+                    Ok((_, found, _)) => assert!(found.len() as u64 >= acknowledged),
+                    Err(error) => assert!(matches!(error, StoreError::Io { .. }), "{error}"),
+                }
+                disk = disk.after_power_loss(seed + again);
+            }
+            check(
+                &disk,
+                acknowledged,
+                appended,
+                &format!("{operation} {seed}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn power_loss_with_unsynced_batches_behind_each_other() {
+    // Batches are written while the one before is still being synced: all of them may be torn.
+    for seed in 0..3_000 {
+        let before = disk(seed);
+        let (mut journal, ..) = open(&before).unwrap();
+        journal.append(&records(0, 3)).unwrap();
+        journal.commit().unwrap();
+        for number in 3..6 {
+            journal.append(&[record(number)]).unwrap();
+            journal.flush().unwrap();
+        }
+        let found = check(
+            &before.after_power_loss(seed),
+            3,
+            6,
+            &format!("seed {seed}"),
+        );
+        assert!((3..=6).contains(&found));
+    }
+}
+
+#[test]
+fn a_failed_sync_is_fatal_and_loses_nothing_acknowledged() {
+    let mut poisoned = 0;
+    for operation in 0..operations_of_work() {
+        for seed in 0..4 {
+            let before = disk(seed);
+            let Ok((mut journal, ..)) = open(&before) else {
+                panic!("no fault yet")
+            };
+            let offset = before.operations();
+            before.fault_at(offset + operation, Fault::Error);
+            let (mut acknowledged, mut appended) = (0, 0);
+            let mut failed = false;
+            for commit in 0..COMMITS {
+                let batch = records(appended, appended + 1 + commit % 4);
+                let done = journal.append(&batch).and_then(|_| {
+                    appended += batch.len() as u64;
+                    journal.commit()
+                });
+                match done {
+                    Ok(seq) => {
+                        assert!(!failed, "acknowledged after a failure");
+                        acknowledged = seq.0;
+                    }
+                    Err(StoreError::Poisoned { .. }) => {
+                        assert!(failed);
+                        poisoned += 1;
+                    }
+                    Err(StoreError::Io { .. }) => failed = true,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            let what = format!("operation {operation}, seed {seed}");
+            check(
+                &before.after_power_loss(seed),
+                acknowledged,
+                appended,
+                &what,
+            );
+        }
+    }
+    assert!(poisoned > 100, "{poisoned}");
+}
+
+#[test]
+fn a_full_disk_can_be_tried_again_at_every_byte() {
+    let whole = {
+        let disk = disk(0);
+        work(&disk);
+        disk.used()
+    };
+    let mut refused = 0;
+    for capacity in 1_100..whole {
+        let disk = disk(capacity as u64);
+        let Ok((mut journal, ..)) = open(&disk) else {
+            panic!("there is room for the beginning")
+        };
+        disk.set_capacity(capacity);
+        let mut appended = 0;
+        for commit in 0..COMMITS {
+            let batch = records(appended, appended + 1 + commit % 4);
+            let mut tries = 0;
+            while let Err(error) = journal.append(&batch) {
+                assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+                disk.set_capacity(usize::MAX);
+                tries += 1;
+                assert!(tries < 2);
+                refused += 1;
+            }
+            appended += batch.len() as u64;
+            while let Err(error) = journal.commit() {
+                assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+                assert!(journal.durable().0 < appended);
+                disk.set_capacity(usize::MAX);
+                tries += 1;
+                assert!(tries < 2);
+                refused += 1;
+            }
+        }
+        assert_eq!(journal.durable(), Seq(appended));
+        drop(journal);
+        check(
+            &disk.after_power_loss(1),
+            appended,
+            appended,
+            "after a full disk",
+        );
+    }
+    assert!(refused > 500, "{refused}");
+}
+
+#[test]
+fn blobs_are_whole_or_absent_after_a_power_loss_at_every_operation() {
+    let dir = root().join("blobs");
+    let config = BlobConfig {
+        reserve_bytes: 0,
+        ..BlobConfig::default()
+    };
+    let open = |disk: &FaultyDisk| {
+        BlobStore::open_on(
+            std::sync::Arc::new(disk.clone()),
+            dir.clone(),
+            config.clone(),
+        )
+    };
+    let blob = |number: u64| record(number).repeat(1 + number as usize * 9);
+    let work = |disk: &FaultyDisk| {
+        let mut stored = Vec::new();
+        let Ok(store) = open(disk) else { return stored };
+        for number in 0..6 {
+            match store.put(&blob(number)) {
+                Ok(blob) => stored.push(blob),
+                Err(_) => break,
+            }
+        }
+        stored
+    };
+    let clean = disk(0);
+    assert_eq!(work(&clean).len(), 6);
+    let first = 250;
+    for operation in first..clean.operations() {
+        for seed in 0..10 {
+            let before = disk(seed);
+            before.fault_at(operation, Fault::PowerLoss);
+            let stored = work(&before);
+            let store = open(&before.after_power_loss(seed)).unwrap();
+            for (number, name) in stored.iter().enumerate() {
+                let bytes = store.read(&name.digest, u64::MAX).unwrap();
+                assert_eq!(
+                    bytes,
+                    blob(number as u64),
+                    "operation {operation}, seed {seed}"
+                );
+            }
+            let mut used = 0;
+            for found in store.list().unwrap() {
+                store.verify(&found.digest).unwrap();
+                used += found.len;
+            }
+            assert_eq!(store.used_bytes(), used);
+        }
+    }
+}
+
+#[test]
+fn segments_of_a_power_loss_are_not_larger_than_asked() {
+    let disk = disk(1);
+    work(&disk);
+    let config = config();
+    let (_, _, recovery) = open(&disk).unwrap();
+    assert!(recovery.bytes / recovery.segments as u64 <= config.segment_bytes + 1_000);
+}
