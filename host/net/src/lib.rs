@@ -17,6 +17,7 @@
 pub mod backoff;
 pub mod http;
 pub mod listen;
+pub mod mdns;
 pub mod shutdown;
 pub mod socket;
 pub mod tls;
