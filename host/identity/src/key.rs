@@ -246,12 +246,7 @@ impl fmt::Debug for NodeKey {
 }
 
 /// Whether `signature` is that of the holder of `key` over `bytes` as a statement of kind `domain`.
-pub fn signed_by_node(
-    key: &NodePublicKey,
-    domain: Domain,
-    bytes: &[u8],
-    signature: &[u8],
-) -> bool {
+pub fn signed_by_node(key: &NodePublicKey, domain: Domain, bytes: &[u8], signature: &[u8]) -> bool {
     UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, key.point())
         .verify(&domain.signed_bytes(bytes), signature)
         .is_ok()
@@ -267,16 +262,41 @@ mod tests {
         let copy = SigningKey::from_pem(&key.to_pem()).unwrap();
         assert_eq!(key.public(), copy.public());
         let signature = copy.sign(Domain::Policy, b"text");
-        assert!(signed_by(&key.public(), Domain::Policy, b"text", &signature));
-        assert!(!signed_by(&key.public(), Domain::Release, b"text", &signature));
-        assert!(!signed_by(&key.public(), Domain::Policy, b"texts", &signature));
+        assert!(signed_by(
+            &key.public(),
+            Domain::Policy,
+            b"text",
+            &signature
+        ));
+        assert!(!signed_by(
+            &key.public(),
+            Domain::Release,
+            b"text",
+            &signature
+        ));
+        assert!(!signed_by(
+            &key.public(),
+            Domain::Policy,
+            b"texts",
+            &signature
+        ));
 
         let node = NodeKey::generate().unwrap();
         let copy = NodeKey::from_pem(&node.to_pem()).unwrap();
         assert_eq!(node.node_id(), copy.node_id());
         let signature = copy.sign(Domain::Reports, b"text").unwrap();
-        assert!(signed_by_node(node.public(), Domain::Reports, b"text", &signature));
-        assert!(!signed_by_node(node.public(), Domain::Checkpoint, b"text", &signature));
+        assert!(signed_by_node(
+            node.public(),
+            Domain::Reports,
+            b"text",
+            &signature
+        ));
+        assert!(!signed_by_node(
+            node.public(),
+            Domain::Checkpoint,
+            b"text",
+            &signature
+        ));
 
         assert!(matches!(
             SigningKey::from_pem(&node.to_pem()),
@@ -291,6 +311,9 @@ mod tests {
     #[test]
     fn debug_output_shows_no_secret() {
         let key = SigningKey::generate().unwrap();
-        assert_eq!(format!("{key:?}"), format!("SigningKey({})", key.id().short()));
+        assert_eq!(
+            format!("{key:?}"),
+            format!("SigningKey({})", key.id().short())
+        );
     }
 }

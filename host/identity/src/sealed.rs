@@ -22,20 +22,7 @@ struct Sealed {
     rounds: u32,
     salt: [u8; 16],
     nonce: [u8; 12],
-    #[serde(with = "serde_bytes_vec")]
     ciphertext: Vec<u8>,
-}
-
-mod serde_bytes_vec {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
-        Vec::<u8>::deserialize(d)
-    }
 }
 
 fn malformed() -> KeyError {
@@ -72,7 +59,11 @@ pub(crate) fn seal(key: &SigningKey, passphrase: &str) -> Result<String, KeyErro
 
 fn seal_with(key: &SigningKey, passphrase: &str, rounds: u32) -> Result<String, KeyError> {
     let (salt, nonce) = (random()?, random()?);
-    let cipher = cipher(passphrase, &salt, NonZeroU32::new(rounds).ok_or(malformed())?)?;
+    let cipher = cipher(
+        passphrase,
+        &salt,
+        NonZeroU32::new(rounds).ok_or(malformed())?,
+    )?;
     let mut ciphertext = key.pkcs8().to_vec();
     cipher
         .seal_in_place_append_tag(

@@ -1,0 +1,599 @@
+//! What a realm keeps on its coordinator's machine.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use hearth_wire::envelope::Domain;
+use hearth_wire::{
+    AuthorEntry, Invitation, InvitationNonce, KeyId, Policy, PolicyBundle, RealmId, Revocations,
+    Role, UnixSeconds, limits,
+};
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use crate::authority::CERTIFICATE_NAME_BYTES_MAX;
+use crate::key::random;
+use crate::{
+    Authority, DirError, EnrolError, NodeKey, PolicyState, RealmCa, SigningKey, TlsIdentity, Trust,
+    files, invitation, pem, policy, sealed,
+};
+
+const DAY: u64 = 24 * 3_600;
+/// Life of a policy. Its signature needs a person, so it is long; its end stops volunteers.
+pub const POLICY_SECONDS: u64 = 365 * DAY;
+/// Life of a list of revocations: how long an attacker can hold back the next one. The coordinator
+/// signs a new one at half of it.
+pub const REVOCATIONS_SECONDS: u64 = 7 * DAY;
+/// Longest life of an invitation.
+pub const INVITATION_SECONDS_MAX: u64 = 30 * DAY;
+/// The CA's and the certificates' names are made from the realm's.
+const REALM_NAME_BYTES_MAX: usize = CERTIFICATE_NAME_BYTES_MAX - 4;
+
+const CONFIG: &str = "realm.toml";
+const ROOT_KEY: &str = "root.key";
+const ONLINE_KEY: &str = "online.key";
+const CA_KEY: &str = "ca.key";
+const CA: &str = "ca.pem";
+const COORDINATOR_KEY: &str = "coordinator.key";
+const COORDINATOR: &str = "coordinator.pem";
+const ADMIN_KEY: &str = "admin.key";
+const ADMIN: &str = "admin.pem";
+const AUTHOR_KEY: &str = "author.key";
+const POLICY: &str = "policy.bin";
+const REVOCATIONS: &str = "revocations.bin";
+const TOKENS: &str = "tokens.toml";
+const DATA: &str = "data";
+
+/// How a realm is made.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// The realm's name, 1 to 60 bytes.
+    pub name: String,
+    /// Protects the root key. `None` leaves it open to whoever can read the file.
+    pub passphrase: Option<String>,
+    /// Where coordinators can be reached, `HOST:PORT`; they go into invitations.
+    pub addresses: Vec<String>,
+    /// DNS names for browsers and tools that verify the host. Hearth itself does not need them.
+    pub dns_names: Vec<String>,
+    /// IP addresses for the same.
+    pub ips: Vec<IpAddr>,
+    /// Name of the first author, whose key is made here.
+    pub first_author: String,
+    /// The oldest wasmtime that may run guests.
+    pub engine_min: [u16; 3],
+}
+
+/// What [`RealmDir::init`] made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitSummary {
+    /// The realm.
+    pub realm: RealmId,
+    /// The file to move away: the coordinator does not need it.
+    pub root_key: PathBuf,
+    /// The first author.
+    pub author: KeyId,
+    /// When the root key must have signed a new policy.
+    pub policy_expires: UnixSeconds,
+}
+
+/// What `realm.toml` holds. Other programs may keep settings of their own beside it, not in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RealmFile {
+    name: String,
+    realm: RealmId,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    dns_names: Vec<String>,
+    #[serde(default)]
+    ips: Vec<IpAddr>,
+}
+
+/// The directory of a realm on its coordinator's machine.
+///
+/// Keys are read when they are used and not kept. The root key is needed for the policy only
+/// ([`RealmDir::update_policy`]); everything that a running coordinator does works without it.
+#[derive(Debug, Clone)]
+pub struct RealmDir {
+    path: PathBuf,
+    file: RealmFile,
+}
+
+impl RealmDir {
+    /// Makes a realm: all keys, the CA, certificates for the coordinator and the owner's own commands,
+    /// the first author and the first policy.
+    ///
+    /// `realm.toml` is written last, so an interrupted init is no realm.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Exists`], [`DirError::NotEmpty`], [`DirError::Option`], or what the system says.
+    pub fn init(
+        path: &Path,
+        options: InitOptions,
+        now: UnixSeconds,
+    ) -> Result<InitSummary, DirError> {
+        check_options(&options)?;
+        files::create_dir(path)?;
+        if Self::exists(path) {
+            return Err(DirError::Exists(path.to_owned()));
+        }
+        let mut entries = fs::read_dir(path).map_err(|error| DirError::Io {
+            action: "reading",
+            path: path.to_owned(),
+            error,
+        })?;
+        if entries.next().is_some() {
+            return Err(DirError::NotEmpty(path.to_owned()));
+        }
+
+        let root = SigningKey::generate()?;
+        let root_text = match &options.passphrase {
+            Some(passphrase) => sealed::seal(&root, passphrase)?.into(),
+            None => root.to_pem(),
+        };
+        // The first file decides between two that make a realm here at once.
+        if !files::write_new(&path.join(ROOT_KEY), root_text.as_bytes())? {
+            return Err(DirError::Exists(path.to_owned()));
+        }
+        let realm = RealmId(root.id().0);
+        let (online, author) = (SigningKey::generate()?, SigningKey::generate()?);
+        let (authority, ca_key) = Authority::create(realm, &options.name, now)?;
+        let expires = UnixSeconds(now.0.saturating_add(POLICY_SECONDS));
+        let policy = Policy {
+            version: 1,
+            realm,
+            name: options.name.clone(),
+            issued: now,
+            expires,
+            ca: authority.ca().digest(),
+            online: online.public(),
+            authors: vec![AuthorEntry {
+                key: author.public(),
+                name: options.first_author,
+                not_after: expires,
+            }],
+            trusted_nodes: Vec::new(),
+            engine_min: options.engine_min,
+            revoked_authors: Vec::new(),
+        };
+        let revocations = Revocations {
+            version: 1,
+            realm,
+            issued: now,
+            expires: UnixSeconds(now.0.saturating_add(REVOCATIONS_SECONDS)),
+            nodes: Vec::new(),
+            releases: Vec::new(),
+            authors: Vec::new(),
+        };
+        let state = PolicyState::from_bundle(
+            PolicyBundle {
+                policy: policy::sign(&root, Domain::Policy, &policy),
+                revocations: policy::sign(&online, Domain::Revocations, &revocations),
+            },
+            realm,
+        )?;
+        let summary = InitSummary {
+            realm,
+            root_key: path.join(ROOT_KEY),
+            author: author.id(),
+            policy_expires: expires,
+        };
+
+        for (name, key) in [(ONLINE_KEY, &online), (AUTHOR_KEY, &author)] {
+            files::write(&path.join(name), key.to_pem().as_bytes())?;
+        }
+        let (coordinator, admin) = (NodeKey::generate()?, NodeKey::generate()?);
+        for (name, key) in [
+            (CA_KEY, &ca_key),
+            (COORDINATOR_KEY, &coordinator),
+            (ADMIN_KEY, &admin),
+        ] {
+            files::write(&path.join(name), key.to_pem().as_bytes())?;
+        }
+        files::write(&path.join(CA), authority.ca().pem().as_bytes())?;
+        files::write(&path.join(POLICY), &state.policy_bytes())?;
+        files::write(&path.join(REVOCATIONS), &state.revocations_bytes())?;
+        files::create_dir(&path.join(DATA))?;
+        let directory = Self {
+            path: path.to_owned(),
+            file: RealmFile {
+                name: options.name,
+                realm,
+                addresses: options.addresses,
+                dns_names: options.dns_names,
+                ips: options.ips,
+            },
+        };
+        directory.coordinator_tls(now)?;
+        directory.admin_tls(now)?;
+        directory.save_config()?;
+        Ok(summary)
+    }
+
+    /// Whether a directory holds a realm.
+    pub fn exists(path: &Path) -> bool {
+        path.join(CONFIG).exists()
+    }
+
+    /// Opens a realm.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Missing`], [`DirError::Damaged`].
+    pub fn open(path: &Path) -> Result<Self, DirError> {
+        let config = path.join(CONFIG);
+        let file = toml::from_str(&files::read_text(&config)?)
+            .map_err(|error| files::damaged(&config, &error.to_string()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    fn save_config(&self) -> Result<(), DirError> {
+        let path = self.file(CONFIG);
+        let text = toml::to_string(&self.file)
+            .map_err(|error| files::damaged(&path, &error.to_string()))?;
+        let head = "# Made by `hearth init`. Addresses go into invitations; names and IP addresses into\n\
+                    # the coordinator's certificate when it starts.\n";
+        files::write(&path, format!("{head}{text}").as_bytes())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Where the journal and the blobs are.
+    pub fn data_dir(&self) -> PathBuf {
+        self.file(DATA)
+    }
+
+    /// For [`crate::BearerTokens::open`].
+    pub fn tokens_file(&self) -> PathBuf {
+        self.file(TOKENS)
+    }
+
+    /// The realm.
+    pub const fn realm(&self) -> RealmId {
+        self.file.realm
+    }
+
+    /// The realm's name.
+    pub fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    /// Where coordinators can be reached.
+    pub fn addresses(&self) -> &[String] {
+        &self.file.addresses
+    }
+
+    /// The realm's CA without its key.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn ca(&self) -> Result<RealmCa, DirError> {
+        let ca = RealmCa::from_pem(&files::read_text(&self.file(CA))?)?;
+        if self.policy_state()?.policy().ca == ca.digest() {
+            Ok(ca)
+        } else {
+            Err(DirError::OtherCa(self.file(CA)))
+        }
+    }
+
+    /// The realm's CA with its key.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn authority(&self) -> Result<Authority, DirError> {
+        Ok(Authority::new(self.ca()?, &self.node_key(CA_KEY)?)?)
+    }
+
+    fn node_key(&self, name: &str) -> Result<NodeKey, DirError> {
+        Ok(NodeKey::from_pem(&files::read_secret(&self.file(name))?)?)
+    }
+
+    /// What the coordinator shows: a certificate made at this moment, for the names in `realm.toml`.
+    /// Called at each start and daily.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn coordinator_tls(&self, now: UnixSeconds) -> Result<TlsIdentity, DirError> {
+        let (authority, key) = (self.authority()?, self.node_key(COORDINATOR_KEY)?);
+        let RealmFile {
+            name,
+            dns_names,
+            ips,
+            ..
+        } = &self.file;
+        let certificate = authority.issue_coordinator(key.public(), name, dns_names, ips, now)?;
+        files::write(
+            &self.file(COORDINATOR),
+            pem::encode(pem::CERTIFICATE, &certificate).as_bytes(),
+        )?;
+        Ok(identity(certificate, authority.ca(), &key))
+    }
+
+    /// What the owner's own commands show: the certificate that is kept, or a new one once half of its
+    /// life is over.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn admin_tls(&self, now: UnixSeconds) -> Result<TlsIdentity, DirError> {
+        let (ca, key) = (self.ca()?, self.node_key(ADMIN_KEY)?);
+        if let Ok(text) = files::read_text(&self.file(ADMIN))
+            && let Some(der) = pem::decode(&text, pem::CERTIFICATE)
+        {
+            let certificate = CertificateDer::from(der);
+            let good = ca
+                .verify_peer(&certificate, now)
+                .is_ok_and(|peer| peer.public_key() == key.public() && now < peer.renew_at());
+            if good {
+                return Ok(identity(certificate, &ca, &key));
+            }
+        }
+        let name = format!("{} admin", self.file.name);
+        let name = if name.len() <= CERTIFICATE_NAME_BYTES_MAX {
+            &name
+        } else {
+            "admin"
+        };
+        let certificate = self
+            .authority()?
+            .issue_client(key.public(), name, Role::Admin, now)?;
+        files::write(
+            &self.file(ADMIN),
+            pem::encode(pem::CERTIFICATE, &certificate).as_bytes(),
+        )?;
+        Ok(identity(certificate, &ca, &key))
+    }
+
+    /// The first author's key.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn author_key(&self) -> Result<SigningKey, DirError> {
+        SigningKey::load(&self.file(AUTHOR_KEY))
+    }
+
+    /// What the realm says. It may have ended: [`PolicyState::check_in_force`].
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn policy_state(&self) -> Result<PolicyState, DirError> {
+        Ok(PolicyState::stored(
+            &files::read(&self.file(POLICY))?,
+            &files::read(&self.file(REVOCATIONS))?,
+            self.file.realm,
+        )?)
+    }
+
+    /// What the realm's own local host trusts: the authors of its policy are pinned, so that it goes on
+    /// when the policy has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn trust(&self) -> Result<Trust, DirError> {
+        let state = self.policy_state()?;
+        let authors = state.policy().authors.clone();
+        Ok(state.trust().with_pinned(authors))
+    }
+
+    /// A new invitation, as one line of text.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Option`] for a role that cannot be given or a life that is too long.
+    pub fn invite(
+        &self,
+        role: Role,
+        ttl_seconds: u64,
+        now: UnixSeconds,
+    ) -> Result<String, DirError> {
+        if role == Role::Coordinator {
+            return Err(EnrolError::Role(role).into());
+        }
+        if !(1..=INVITATION_SECONDS_MAX).contains(&ttl_seconds) {
+            return Err(DirError::Option {
+                field: "time to live",
+                problem: format!("1 to {INVITATION_SECONDS_MAX} seconds"),
+            });
+        }
+        let (policy, online) = (self.policy_state()?, self.online_key()?);
+        let addresses = self.file.addresses.iter();
+        let invitation = Invitation {
+            realm: self.file.realm,
+            name: self.file.name.clone(),
+            ca: policy.policy().ca,
+            online: online.public(),
+            addresses: addresses
+                .take(limits::INVITATION_ADDRESSES_MAX)
+                .cloned()
+                .collect(),
+            role,
+            nonce: InvitationNonce(random()?),
+            expires: UnixSeconds(now.0.saturating_add(ttl_seconds)),
+        };
+        Ok(invitation::seal(&invitation, &online))
+    }
+
+    fn online_key(&self) -> Result<SigningKey, DirError> {
+        SigningKey::load(&self.file(ONLINE_KEY))
+    }
+
+    /// Takes nodes, releases or authors back: signs a new list with the online key.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn revoke(
+        &self,
+        now: UnixSeconds,
+        edit: impl FnOnce(&mut Revocations),
+    ) -> Result<PolicyState, DirError> {
+        let _lock = files::lock(&self.path)?;
+        let state = self.policy_state()?;
+        let mut list = state.revocations().clone().into_inner();
+        edit(&mut list);
+        list.realm = self.file.realm;
+        list.version = state.revocations().version.saturating_add(1);
+        list.issued = now;
+        list.expires = UnixSeconds(now.0.saturating_add(REVOCATIONS_SECONDS));
+        let signed = policy::sign(&self.online_key()?, Domain::Revocations, &list);
+        let state = PolicyState::from_bundle(
+            PolicyBundle {
+                policy: state.bundle().policy.clone(),
+                revocations: signed,
+            },
+            self.file.realm,
+        )?;
+        files::write(&self.file(REVOCATIONS), &state.revocations_bytes())?;
+        Ok(state)
+    }
+
+    /// What the realm says, with a new signature on the revocations if half of their life is over. The
+    /// coordinator calls it at its start and at least daily.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`].
+    pub fn refresh(&self, now: UnixSeconds) -> Result<PolicyState, DirError> {
+        let state = self.policy_state()?;
+        let list = state.revocations();
+        let half = list.issued.0.saturating_add(REVOCATIONS_SECONDS / 2);
+        // A list from the future was signed while the clock was wrong; nodes refuse it until then.
+        if (list.issued.0..half).contains(&now.0) {
+            return Ok(state);
+        }
+        self.revoke(now, |_| ())
+    }
+
+    /// Whether the root key needs a passphrase.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::NoRootKey`] if it is not here.
+    pub fn root_key_is_protected(&self) -> Result<bool, DirError> {
+        Ok(sealed::is_sealed(&self.root_key_text()?))
+    }
+
+    fn root_key_text(&self) -> Result<zeroize::Zeroizing<String>, DirError> {
+        files::read_secret(&self.file(ROOT_KEY)).map_err(|error| match error {
+            DirError::Missing(path) => DirError::NoRootKey(path),
+            error => error,
+        })
+    }
+
+    /// Changes the policy: authors, trusted nodes, the oldest engine. Signed by the root key, which must
+    /// be in the directory.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::NoRootKey`], [`DirError::Key`] for a wrong passphrase, [`DirError::Policy`] for a
+    /// policy that breaks a limit.
+    pub fn update_policy(
+        &self,
+        passphrase: Option<&str>,
+        now: UnixSeconds,
+        edit: impl FnOnce(&mut Policy),
+    ) -> Result<PolicyState, DirError> {
+        let root = sealed::open(&self.root_key_text()?, passphrase)?;
+        self.update_policy_with(&root, now, edit)
+    }
+
+    /// As [`RealmDir::update_policy`], with a root key that is kept elsewhere
+    /// ([`SigningKey::load_sealed`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`RealmDir::update_policy`]; [`DirError::Policy`] for another realm's root key.
+    pub fn update_policy_with(
+        &self,
+        root: &SigningKey,
+        now: UnixSeconds,
+        edit: impl FnOnce(&mut Policy),
+    ) -> Result<PolicyState, DirError> {
+        let _lock = files::lock(&self.path)?;
+        let state = self.policy_state()?;
+        let old = state.policy();
+        let mut policy = old.clone().into_inner();
+        edit(&mut policy);
+        policy.realm = old.realm;
+        policy.ca = old.ca;
+        policy.online = old.online;
+        policy.version = old.version.saturating_add(1);
+        policy.issued = now;
+        policy.expires = UnixSeconds(now.0.saturating_add(POLICY_SECONDS));
+        let state = PolicyState::from_bundle(
+            PolicyBundle {
+                policy: policy::sign(root, Domain::Policy, &policy),
+                revocations: state.bundle().revocations.clone(),
+            },
+            self.file.realm,
+        )?;
+        files::write(&self.file(POLICY), &state.policy_bytes())?;
+        Ok(state)
+    }
+}
+
+pub(crate) fn identity(
+    certificate: CertificateDer<'static>,
+    ca: &RealmCa,
+    key: &NodeKey,
+) -> TlsIdentity {
+    TlsIdentity {
+        chain: vec![certificate, ca.certificate().clone()],
+        key: key.tls_key(),
+    }
+}
+
+fn check_options(options: &InitOptions) -> Result<(), DirError> {
+    let fail = |field, problem: String| Err(DirError::Option { field, problem });
+    for (field, name, max) in [
+        ("name", &options.name, REALM_NAME_BYTES_MAX),
+        (
+            "first author",
+            &options.first_author,
+            limits::NAME_BYTES_MAX,
+        ),
+    ] {
+        if name.is_empty() || name.len() > max || name.contains(char::is_control) {
+            return fail(field, format!("1 to {max} bytes, no control characters"));
+        }
+    }
+    if options.addresses.len() > limits::INVITATION_ADDRESSES_MAX {
+        let max = limits::INVITATION_ADDRESSES_MAX;
+        return fail("addresses", format!("at most {max}"));
+    }
+    if !options.addresses.iter().all(|address| is_address(address)) {
+        return fail("addresses", "each HOST:PORT".to_owned());
+    }
+    if options.passphrase.as_ref().is_some_and(String::is_empty) {
+        return fail("passphrase", "not empty (or none at all)".to_owned());
+    }
+    Ok(())
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.len() <= 255
+            && !host.contains(|c: char| c.is_whitespace() || c.is_control())
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
