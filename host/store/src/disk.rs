@@ -120,7 +120,7 @@ impl Disk for RealDisk {
             let data = entry.metadata()?;
             // A name that is not UTF-8 is none of ours.
             if let Ok(name) = entry.file_name().into_string() {
-                names.push((name, data.is_file().then(|| data.len())));
+                names.push((name, data.is_file().then_some(data.len())));
             }
         }
         names.sort();

@@ -108,6 +108,7 @@ impl Inode {
 
 #[derive(Debug)]
 struct State {
+    root: PathBuf,
     inodes: Vec<Inode>,
     names: BTreeMap<PathBuf, Node>,
     durable_names: BTreeMap<PathBuf, Node>,
@@ -126,6 +127,7 @@ impl FaultyDisk {
         let names = BTreeMap::from([(root.to_owned(), Node::Dir)]);
         Self {
             state: Arc::new(Mutex::new(State {
+                root: root.to_owned(),
                 inodes: Vec::new(),
                 durable_names: names.clone(),
                 names,
@@ -171,7 +173,7 @@ impl FaultyDisk {
     pub fn after_power_loss(&self, seed: u64) -> Self {
         let state = self.state();
         let mut random = seed;
-        let mut chance = || next(&mut random) % 2 == 0;
+        let mut chance = || next(&mut random).is_multiple_of(2);
         let inodes: Vec<Inode> = state
             .inodes
             .iter()
@@ -196,18 +198,20 @@ impl FaultyDisk {
                 change.apply(&mut names);
             }
         }
-        let dirs: BTreeSet<PathBuf> = names
-            .iter()
-            .filter(|(_, node)| **node == Node::Dir)
-            .map(|(path, _)| path.clone())
-            .collect();
-        let roots = &state.durable_names;
-        names.retain(|path, node| {
-            let rooted = path.parent().is_some_and(|parent| dirs.contains(parent));
-            rooted || (*node == Node::Dir && roots.contains_key(path))
-        });
+        // A parent stands before its children in the order of paths.
+        let mut kept = BTreeMap::new();
+        for (path, node) in names {
+            let rooted = path
+                .parent()
+                .is_some_and(|parent| kept.get(parent) == Some(&Node::Dir));
+            if rooted || path == state.root {
+                kept.insert(path, node);
+            }
+        }
+        let names = kept;
         Self {
             state: Arc::new(Mutex::new(State {
+                root: state.root.clone(),
                 inodes,
                 durable_names: names.clone(),
                 names,
@@ -243,6 +247,7 @@ impl FaultyDisk {
         });
         Self {
             state: Arc::new(Mutex::new(State {
+                root: state.root.clone(),
                 inodes: inodes.collect(),
                 names: state.names.clone(),
                 durable_names: state.names.clone(),
@@ -289,7 +294,7 @@ impl State {
         self.operations += 1;
         match self.fault {
             Some((at, Fault::PowerLoss)) if at == number => {
-                if next(&mut self.random) % 2 == 0 {
+                if next(&mut self.random).is_multiple_of(2) {
                     Ok(Fate::DoneThenOff)
                 } else {
                     self.off = true;

@@ -146,8 +146,7 @@ impl Journal {
         let (mark, acknowledged) = if known.iter().any(|(name, _)| name == MARK_NAME) {
             Mark::open(&*disk, &mark_path)
         } else {
-            Mark::create(&*disk, &mark_path)
-                .and_then(|mark| disk.sync_dir(&dir).map(|()| (mark, None)))
+            Mark::create(&*disk, &mark_path).map(|mark| (mark, None))
         }
         .map_err(|error| StoreError::io("opening", &mark_path, error))?;
 
@@ -176,7 +175,8 @@ impl Journal {
             .open(&segment.path, OpenMode::Write)
             .map_err(|error| StoreError::io("opening", &segment.path, error))?;
         // What was read may still be only in the system's memory, if the process before this one
-        // was killed between writing and syncing. It is shown as durable from here on.
+        // was killed between writing and syncing; and so may the cut of a torn tail. It is shown as
+        // durable from here on.
         file.sync()
             .map_err(|error| StoreError::io("syncing", &segment.path, error))?;
         let written = Written { tip, file };

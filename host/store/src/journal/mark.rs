@@ -27,11 +27,10 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Makes the file. The caller syncs the directory.
+    /// Makes the file.
     pub(super) fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let file = disk.open(path, OpenMode::CreateNew)?;
         write_full(&*file, &[0; 2 * SLOT], 0)?;
-        file.sync()?;
         Ok(Self {
             file,
             generation: 0,

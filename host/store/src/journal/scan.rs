@@ -167,9 +167,9 @@ impl Scan<'_> {
                 {
                     return Err(StoreError::damaged(path, 0, "not a segment's header"));
                 }
+                // The segment that takes its place syncs the directory.
                 self.disk
                     .remove(path)
-                    .and_then(|()| self.disk.sync_dir(self.dir))
                     .map_err(|error| StoreError::io("removing", path, error))?;
                 self.recovery.cut = Some(Cut {
                     file: path.to_owned(),
@@ -320,7 +320,6 @@ impl Scan<'_> {
         window
             .file
             .set_len(broken.offset)
-            .and_then(|()| window.file.sync())
             .map_err(|error| StoreError::io("cutting", path, error))?;
         self.recovery.bytes += broken.offset;
         self.recovery.cut = Some(Cut {

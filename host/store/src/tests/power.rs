@@ -2,9 +2,9 @@
 
 use hearth_wire::Seq;
 
-use super::{config, disk, open, record, records, root};
+use super::{config, disk, open, open_with, record, records, root};
 use crate::faulty::{Fault, FaultyDisk};
-use crate::{BlobConfig, BlobStore, StoreError};
+use crate::{BlobConfig, BlobStore, JournalConfig, Start, StoreError};
 
 const COMMITS: u64 = 12;
 
@@ -58,7 +58,7 @@ fn power_loss_at_every_operation_keeps_what_was_acknowledged() {
     for operation in 0..operations_of_work() {
         for seed in 0..40 {
             let before = disk(seed);
-            before.set_short_writes(seed % 3 == 0);
+            before.set_short_writes(seed.is_multiple_of(3));
             before.fault_at(operation, Fault::PowerLoss);
             let (acknowledged, appended, error) = work(&before);
             let what = format!("operation {operation}, seed {seed}");
@@ -121,6 +121,45 @@ fn power_loss_with_unsynced_batches_behind_each_other() {
             &format!("seed {seed}"),
         );
         assert!((3..=6).contains(&found));
+    }
+}
+
+#[test]
+fn what_a_killed_process_wrote_is_durable_once_it_was_read() {
+    let mut kept = 0;
+    for seed in 0..40 {
+        let disk = disk(seed);
+        let (mut journal, ..) = open(&disk).unwrap();
+        journal.append(&records(0, 9)).unwrap();
+        journal.flush().unwrap();
+        drop(journal);
+        let (_, found, _) = open(&disk).unwrap();
+        kept += found.len();
+        let what = format!("seed {seed}");
+        check(&disk.after_power_loss(seed), found.len() as u64, 9, &what);
+    }
+    assert_eq!(kept, 40 * 9);
+}
+
+#[test]
+fn power_loss_while_old_segments_are_cut_leaves_no_gap() {
+    for operation in 0..20 {
+        for seed in 0..40 {
+            let disk = disk(seed);
+            assert!(work(&disk).2.is_none());
+            assert!(work(&disk).2.is_none());
+            let (mut journal, ..) = open(&disk).unwrap();
+            let (seq, hash) = (journal.durable(), journal.hash());
+            disk.fault_at(disk.operations() + operation, Fault::PowerLoss);
+            let _ = journal.cut_before(seq);
+            let disk = disk.after_power_loss(seed);
+            let start = Start { seq, hash };
+            let config = JournalConfig { start, ..config() };
+            let opened = open_with(&disk, config);
+            let (journal, ..) =
+                opened.unwrap_or_else(|error| panic!("{operation} {seed}: {error}"));
+            assert_eq!(journal.durable(), seq);
+        }
     }
 }
 

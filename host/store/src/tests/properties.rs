@@ -56,7 +56,7 @@ proptest! {
     #[test]
     fn a_journal_is_a_list(seed: u64, steps in vec(journal_step(), 1..40)) {
         let mut disk = disk(seed);
-        disk.set_short_writes(seed % 2 == 0);
+        disk.set_short_writes(seed.is_multiple_of(2));
         let (mut journal, ..) = open(&disk).unwrap();
         let (mut model, mut acknowledged): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
         for step in steps {
