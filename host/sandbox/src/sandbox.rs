@@ -2,66 +2,129 @@
 
 use std::sync::Arc;
 
-use crate::{Admitted, Allocation, Artefact, EngineError, Gate, Hooks, Profile, Ran, RunRequest};
+use wasmtime::Engine;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
+
+use crate::gate::Throttle;
+use crate::host::{self, Host};
+use crate::ticker::Ticker;
+use crate::{Admitted, Allocation, Artefact, EngineError, Profile, engine, rules, wasi};
 
 /// How a [`Sandbox`] is made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxConfig {
     /// What executes components.
     pub profile: Profile,
-    /// Attempts at once, running and paused.
-    pub slots: u32,
+    /// Attempts at once, running and paused; 1 to 1,024.
+    pub attempts: u32,
     /// Where memories come from.
     pub allocation: Allocation,
 }
 
 impl Default for SandboxConfig {
     fn default() -> Self {
-        Self { profile: Profile::Native, slots: 1, allocation: Allocation::Auto }
+        Self {
+            profile: Profile::Native,
+            attempts: 1,
+            allocation: Allocation::Auto,
+        }
     }
 }
 
 /// One engine for the life of the process.
+///
+/// A component goes [`admit`](crate::admit) → [`compile`](Self::compile) → [`load`](Self::load) →
+/// [`run`](Self::run), the first two in a process of their own, since a compiler that reads hostile input
+/// must be allowed to fail. Each attempt has a store of its own that is never used again. All
+/// attempts share one epoch, whose ticks make guests look at their [`Gate`](crate::Gate). The cost: memory
+/// of a parked attempt stays taken, and one process can hold only as many as its pool was made for.
 #[derive(Clone)]
 pub struct Sandbox {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    linker: Linker<Host>,
+    throttle: Arc<Throttle>,
+    ticker: Ticker,
+    pooled: bool,
 }
 
 /// A loaded component, ready to be instantiated any number of times. Cheap to clone.
 #[derive(Clone)]
 pub struct Program {
-    _inner: Arc<()>,
+    pre: InstancePre<Host>,
+    run: ComponentExportIndex,
 }
 
-/// The compiler gave up.
+/// The compiler gave up. The author is to blame, if not the memory or time of the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("compiler: {0}")]
-pub struct CompileError(pub(crate) String);
+pub struct CompileError(String);
 
 /// An artefact is not for this engine, or what it imports is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("artefact: {0}")]
-pub struct LoadError(pub(crate) String);
+#[error("artefact: {0}. Compile the component again on this machine")]
+pub struct LoadError(String);
 
 impl Sandbox {
-    /// Makes the engine and starts its clock.
+    /// Makes the engine and its ticker, a thread that sleeps while nothing runs.
     ///
     /// # Errors
     ///
     /// [`EngineError`] if this machine cannot have one.
     pub fn new(config: &SandboxConfig) -> Result<Self, EngineError> {
-        let _ = config;
-        todo!()
+        let (engine, pooled) = engine::make(config.profile, config.allocation, config.attempts)?;
+        let mut linker = Linker::new(&engine);
+        host::add_to_linker(&mut linker)
+            .and_then(|()| wasi::add_to_linker(&mut linker))
+            .map_err(|error| EngineError(format!("linker: {error:#}")))?;
+        let throttle = Arc::new(Throttle::default());
+        let ticker = Ticker::start(&engine, Arc::clone(&throttle))
+            .map_err(|error| EngineError(format!("ticker: {error}")))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                engine,
+                linker,
+                throttle,
+                ticker,
+                pooled,
+            }),
+        })
     }
 
-    /// Compiles an admitted component. Slow: seconds for megabytes.
+    /// Whether memories come from a pool.
+    pub fn is_pooled(&self) -> bool {
+        self.inner.pooled
+    }
+
+    /// Compiles an admitted component and checks that it links. Slow: seconds for megabytes.
     ///
     /// # Errors
     ///
-    /// [`CompileError`] if the compiler refuses it.
+    /// [`CompileError`] if the compiler refuses it or it does not fit the world after all.
     pub fn compile(&self, component: &Admitted<'_>) -> Result<Artefact, CompileError> {
-        let _ = component;
-        todo!()
+        let fail = |error: wasmtime::Error| CompileError(format!("{error:#}"));
+        let compiled =
+            Component::from_binary(&self.inner.engine, component.bytes()).map_err(fail)?;
+        let Some(required) = compiled.resources_required() else {
+            return Err(CompileError(
+                "it imports core modules, which this host does not offer".to_owned(),
+            ));
+        };
+        for (what, got, max) in [
+            ("memories", required.num_memories, rules::MEMORIES_MAX),
+            ("tables", required.num_tables, rules::TABLES_MAX),
+        ] {
+            if got > max {
+                return Err(CompileError(format!(
+                    "{what}: {got}, at most {max} allowed"
+                )));
+            }
+        }
+        self.link(&compiled).map_err(fail)?;
+        compiled.serialize().map(Artefact::new).map_err(fail)
     }
 
     /// Maps an artefact and links its imports.
@@ -70,19 +133,49 @@ impl Sandbox {
     ///
     /// [`LoadError`] if it was made by another engine or for another world.
     pub fn load(&self, artefact: &Artefact) -> Result<Program, LoadError> {
-        let _ = artefact;
-        todo!()
+        artefact
+            .load(&self.inner.engine)
+            .and_then(|component| self.link(&component))
+            .map_err(|error| LoadError(format!("{error:#}")))
     }
 
     /// Share of time that guests of this sandbox may run, in percent: 100 is no throttle, 0 parks all.
     pub fn throttle(&self, percent: u8) {
-        let _ = percent;
-        todo!()
+        self.inner.throttle.set(percent);
     }
 
-    /// Runs one attempt to its end.
-    pub async fn run(&self, program: &Program, request: RunRequest, gate: &Gate, hooks: impl Hooks) -> Ran {
-        let _ = (program, request, gate, hooks);
-        todo!()
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.inner.ticker
+    }
+
+    pub(crate) fn throttled(&self) -> &Arc<Throttle> {
+        &self.inner.throttle
+    }
+
+    fn link(&self, component: &Component) -> wasmtime::Result<Program> {
+        let missing =
+            || wasmtime::format_err!("it does not export hearth:task/runner@0.1.0 with `run`");
+        let runner = component
+            .get_export_index(None, "hearth:task/runner@0.1.0")
+            .ok_or_else(missing)?;
+        let run = component
+            .get_export_index(Some(&runner), "run")
+            .ok_or_else(missing)?;
+        let pre = self.inner.linker.instantiate_pre(component)?;
+        Ok(Program { pre, run })
+    }
+}
+
+impl Program {
+    pub(crate) fn pre(&self) -> &InstancePre<Host> {
+        &self.pre
+    }
+
+    pub(crate) fn run(&self) -> &ComponentExportIndex {
+        &self.run
     }
 }
