@@ -112,6 +112,13 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// The shell wants something remembered; core journals it and does not look into it.
+    Shell {
+        /// Whom to answer, if anybody waits.
+        request: Option<RequestId>,
+        /// At most `SHELL_FACT_BYTES_MAX`.
+        bytes: Vec<u8>,
+    },
     /// Time has passed: [`crate::Coordinator::next_timeout`] is due. Harmless at any other time.
     Tick,
 }

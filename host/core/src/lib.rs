@@ -7,13 +7,28 @@
 //! [`Coordinator`] is the place to start: `handle(now, event)` gives a [`Step`] of records and
 //! effects, and all state is a fold of the records.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod attempt;
 mod check;
 mod config;
 mod coordinator;
 mod event;
+mod fold;
+mod hash;
+mod job;
+mod median;
+mod node;
+mod outbox;
+mod queue;
+mod shape;
 mod step;
+mod time;
+mod trust;
+
+#[cfg(test)]
+mod tests;
 
 pub use check::Violation;
 pub use config::Config;

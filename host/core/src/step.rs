@@ -202,6 +202,11 @@ pub enum Answer {
         /// Views are new enough from here on.
         seq: Seq,
     },
+    /// The shell's fact is journaled.
+    Noted {
+        /// Views are new enough from here on.
+        seq: Seq,
+    },
 }
 
 /// Why a request was refused.
@@ -253,6 +258,12 @@ pub enum RequestRefusal {
     /// The realm has as much open work as it allows.
     #[error("the realm has as much open work as it allows; try again later")]
     Full,
+    /// The shell's fact is larger than allowed. We are to blame.
+    #[error("a fact of {bytes} bytes is more than the journal takes; please report this")]
+    FactTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// The realm has as many releases as it allows.
     #[error("the realm has as many releases as it allows; revoke some that are not used")]
     TooManyReleases,

@@ -55,8 +55,8 @@ pub enum Fact {
     },
     /// Jobs that closed long ago are forgotten; their outputs may go.
     JobsForgotten {
-        /// Every closed job up to this number.
-        through: JobId,
+        /// The jobs, the first one closed first.
+        jobs: Vec<JobId>,
     },
     /// A node is connected, for the first time or again. A live attempt of the node that is not
     /// resumed here never reached it, or was lost by it: its task waits again.
@@ -105,6 +105,13 @@ pub enum Fact {
     LeasesEnded {
         /// The attempts.
         attempts: Vec<AttemptId>,
+    },
+    /// Tasks ended without a result, though no report said so.
+    TasksFailed {
+        /// The tasks.
+        tasks: Vec<TaskId>,
+        /// Why.
+        failure: Failure,
     },
     /// Attempts are parked for more urgent work.
     Paused {
@@ -157,6 +164,9 @@ pub enum Fact {
         /// Why, for people.
         reason: String,
     },
+    /// Something that the shell around core must not forget (redeemed invitations, wall times): core
+    /// does not interpret it. `SHELL_FACT_BYTES_MAX` at most.
+    Shell(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// What core needs to know of a verified manifest.
@@ -287,7 +297,8 @@ pub enum Verdict {
     Settled,
     /// It is the task's result for now; a check follows.
     Provisional,
-    /// It equals what an earlier attempt reported: that one is the result, and never changes.
+    /// It decides that what an earlier attempt reported (provisionally, or as one that differs) is the
+    /// result, which never changes.
     Confirmed {
         /// Whose report is the result.
         result: AttemptId,

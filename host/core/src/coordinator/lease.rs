@@ -1,0 +1,204 @@
+//! Which tasks of a job a node gets.
+
+use hearth_wire::record::{LeaseFact, NodeKind, Purpose};
+use hearth_wire::{Millis, TaskId};
+
+use super::Turn;
+use crate::Coordinator;
+use crate::attempt::AttemptState;
+use crate::fold::task_of;
+use crate::job::{Job, Lane};
+use crate::node::{Node, NodeIndex};
+use crate::shape::{Shape, Who};
+
+/// Waiting tasks looked at for one node: those that it may not have cost no more than this.
+const LOOK_MAX: usize = 16;
+
+/// Whether the local host may take a job's runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtHome {
+    /// Whatever waits.
+    All,
+    /// Only tasks that no volunteer may have any more.
+    Left,
+}
+
+impl Coordinator {
+    /// Up to `most` tasks of a job's lane that the node may have now, in order.
+    pub(super) fn pick(
+        &self,
+        turn: &Turn<'_>,
+        index: NodeIndex,
+        job: &Job,
+        lane: Lane,
+        most: usize,
+    ) -> Vec<(TaskId, Purpose)> {
+        let mut picked = Vec::new();
+        let Some(node) = self.nodes.at(index) else {
+            return picked;
+        };
+        let Some(shape) = job.shape_of(lane).and_then(|shape| self.fits.shape(shape)) else {
+            return picked;
+        };
+        if node.declined.contains(&job.release) {
+            return picked;
+        }
+        let home = match lane {
+            Lane::Check => AtHome::All,
+            Lane::Run => self.at_home(turn, node, job, shape),
+        };
+        let set = match lane {
+            Lane::Check => &job.checks,
+            Lane::Run => &job.runs,
+        };
+        let due = set.iter().take_while(|(at, _)| *at <= turn.now);
+        // Some stay behind for other nodes; behind them come more that this one may have.
+        for (_, task) in due.take(LOOK_MAX + most) {
+            if picked.len() >= most {
+                break;
+            }
+            let task = task_of(job, *task);
+            if self.may_have(index, job, shape, task, home) {
+                picked.push((task, self.purpose(task, lane)));
+            }
+        }
+        if lane == Lane::Run && home == AtHome::All {
+            let room = most - picked.len();
+            let fresh = (job.fresh..job.count()).take(room);
+            picked.extend(fresh.map(|task| (task_of(job, task), Purpose::Run)));
+        }
+        picked
+    }
+
+    fn purpose(&self, task: TaskId, lane: Lane) -> Purpose {
+        if lane == Lane::Run {
+            return Purpose::Run;
+        }
+        let head = self
+            .cell(task)
+            .map_or(crate::attempt::NONE, |cell| cell.head);
+        let mut chain = self.attempts.chain(head);
+        if chain.any(|(_, attempt)| matches!(attempt.state, AttemptState::Other(_))) {
+            Purpose::Arbitrate
+        } else {
+            Purpose::Check
+        }
+    }
+
+    /// Whether a node may have a task that waits again: one that it does not have, and that it has
+    /// not had unless no other node is there that could take it.
+    fn may_have(
+        &self,
+        index: NodeIndex,
+        job: &Job,
+        shape: &Shape,
+        task: TaskId,
+        home: AtHome,
+    ) -> bool {
+        let Some(cell) = self.cell(task) else {
+            return false;
+        };
+        let fits = |other: &Node| {
+            let group = other.group;
+            other.is_usable() && group.is_some_and(|group| shape.groups.contains(&group))
+        };
+        let (mut mine, mut had) = (false, Vec::new());
+        for (_, attempt) in self.attempts.chain(cell.head) {
+            if attempt.node == index {
+                if attempt.state.is_live() {
+                    return false;
+                }
+                mine = true;
+            }
+            let other = self.nodes.at(attempt.node);
+            if other.is_some_and(|other| fits(other) && !other.declined.contains(&job.release))
+                && !had.contains(&attempt.node)
+            {
+                had.push(attempt.node);
+            }
+        }
+        let declined = self
+            .releases
+            .get(&job.release)
+            .map_or(0, |r| u64::from(r.declined_by));
+        if home == AtHome::Left {
+            let volunteers = had.iter().filter_map(|other| self.nodes.at(*other));
+            let volunteers = volunteers
+                .filter(|other| other.kind != NodeKind::Local)
+                .count();
+            let all = self.fits.volunteers(shape).saturating_sub(declined);
+            return !mine && all <= volunteers as u64;
+        }
+        !mine || self.fits.healthy(shape).saturating_sub(declined) <= had.len() as u64
+    }
+
+    /// Volunteers go first. The local host takes what is meant for trusted nodes; of the rest it takes
+    /// what volunteers cannot do at all, or not in time.
+    fn at_home(&self, turn: &Turn<'_>, node: &Node, job: &Job, shape: &Shape) -> AtHome {
+        if node.kind != NodeKind::Local || shape.needs.who != Who::Anybody {
+            return AtHome::All;
+        }
+        let slots = self.fits.volunteer_slots(shape);
+        let declined = self
+            .releases
+            .get(&job.release)
+            .map_or(0, |r| u64::from(r.declined_by));
+        if slots == 0 || self.fits.volunteers(shape) <= declined {
+            return AtHome::All;
+        }
+        let waiting: u64 = shape.queues.iter().map(|queue| queue.len() as u64).sum();
+        let others = waiting.saturating_sub(1);
+        if self.is_late(turn.now, job, slots, others) {
+            AtHome::All
+        } else {
+            AtHome::Left
+        }
+    }
+
+    /// Whether volunteers would need too long for what waits of a job, were it alone; with others
+    /// beside it the slots are shared.
+    fn is_late(&self, now: Millis, job: &Job, slots: u64, others: u64) -> bool {
+        let micros = self
+            .releases
+            .get(&job.release)
+            .map_or(0, |release| release.micros);
+        let work = u128::from(micros) * u128::from(job.waiting() + job.live.len() as u64);
+        let millis = work * u128::from(others + 1) / u128::from(slots) / 1_000;
+        let left = job.deadline.map(|deadline| u128::from(deadline.since(now)));
+        millis > u128::from(self.config.overflow_millis) || left.is_some_and(|left| millis > left)
+    }
+
+    /// Journals leases of these tasks to a node.
+    pub(super) fn lease(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: NodeIndex,
+        tasks: Vec<(TaskId, Purpose)>,
+    ) -> usize {
+        let Some((node, session)) = self.nodes.at(index).and_then(|n| Some((n.id, n.session?)))
+        else {
+            return 0;
+        };
+        let ids = self.attempts.next_ids(tasks.len());
+        let leases: Vec<_> = ids
+            .zip(tasks)
+            .map(|(attempt, (task, purpose))| LeaseFact {
+                attempt,
+                task,
+                purpose,
+            })
+            .collect();
+        let count = leases.len();
+        if count > 0 {
+            self.emit(
+                turn,
+                hearth_wire::record::Fact::Leased {
+                    node,
+                    session,
+                    leases,
+                },
+            );
+        }
+        count
+    }
+}

@@ -1,0 +1,220 @@
+//! What is kept for speed and follows from the rest: queues, idle lists, timers.
+
+use hearth_wire::record::NodeKind;
+use hearth_wire::{JobId, Priority};
+
+use crate::Coordinator;
+use crate::job::{Job, Lane};
+use crate::node::NodeIndex;
+use crate::queue::{Entry, OwnerIndex};
+use crate::time::Timer;
+
+impl Coordinator {
+    /// Brings the indices of everything that the record touched up to date.
+    pub(super) fn refresh(&mut self) {
+        let jobs = std::mem::take(&mut self.out.changed);
+        jobs.iter().for_each(|job| self.requeue(*job));
+        self.out.told.extend(jobs);
+        let nodes = std::mem::take(&mut self.out.nodes);
+        nodes.iter().for_each(|node| self.reindex(*node));
+        self.out.freed.extend(nodes);
+    }
+
+    /// Puts a job into the queues of the lanes in which something may be leased now, takes it out of
+    /// the others, and sets the timer for what may be leased later.
+    pub(crate) fn requeue(&mut self, id: JobId) {
+        let now = self.now.max(self.clock);
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let ready = [Lane::Check, Lane::Run].map(|lane| job.is_ready(lane, now));
+        let (before, wake, was) = (job.queued, job.next_wake(now), job.wake_at);
+        for lane in [Lane::Check, Lane::Run] {
+            match (before[lane as usize], ready[lane as usize]) {
+                (false, true) => self.enqueue(id, lane),
+                (true, false) => self.dequeue(id, lane),
+                _ => {}
+            }
+        }
+        if wake != was {
+            if let Some(at) = was {
+                self.timers.clear(at, Timer::Wake(id));
+            }
+            if let Some(at) = wake {
+                self.timers.set(at, Timer::Wake(id));
+            }
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.wake_at = wake;
+            }
+        }
+        // New work, or work that came back: nodes are looked for at the end of the step.
+        if let Some(job) = self.jobs.get(&id) {
+            for lane in [Lane::Check, Lane::Run] {
+                if ready[lane as usize]
+                    && !before[lane as usize]
+                    && let Some(shape) = job.shape_of(lane)
+                {
+                    self.out.shapes.insert(shape);
+                }
+            }
+        }
+    }
+
+    pub(super) fn leave_queues(&mut self, id: JobId) {
+        for lane in [Lane::Check, Lane::Run] {
+            let queued = self.jobs.get(&id).map(|job| job.queued[lane as usize]);
+            if queued == Some(true) {
+                self.dequeue(id, lane);
+            }
+        }
+    }
+
+    fn entry(job: &Job, lane: Lane) -> Entry {
+        Entry {
+            job: job.id,
+            lane,
+            owner: job.owner,
+        }
+    }
+
+    fn enqueue(&mut self, id: JobId, lane: Lane) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(shape) = job.shape_of(lane) else {
+            return;
+        };
+        job.queued[lane as usize] = true;
+        let class = job.priority as usize;
+        let floor = self.owners.floor[class];
+        let Some(owner) = self.owners.at_mut(job.owner) else {
+            return;
+        };
+        // Who had nothing waiting has no claim on the time when it had not.
+        if owner.queues[class].is_empty() {
+            owner.served[class] = owner.served[class].max(floor);
+        }
+        *owner.queues[class].entry(shape).or_default() += 1;
+        let served = owner.served[class];
+        if let Some(shape) = self.fits.shape_mut(shape) {
+            shape.queues[class].insert(Self::entry(job, lane), job.deadline, served);
+        }
+    }
+
+    fn dequeue(&mut self, id: JobId, lane: Lane) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let Some(shape) = job.shape_of(lane) else {
+            return;
+        };
+        job.queued[lane as usize] = false;
+        let class = job.priority as usize;
+        let Some(owner) = self.owners.at_mut(job.owner) else {
+            return;
+        };
+        let served = owner.served[class];
+        if let Some(count) = owner.queues[class].get_mut(&shape) {
+            *count -= 1;
+            if *count == 0 {
+                owner.queues[class].remove(&shape);
+            }
+        }
+        if let Some(shape) = self.fits.shape_mut(shape) {
+            shape.queues[class].remove(Self::entry(job, lane), job.deadline, served);
+        }
+    }
+
+    /// An owner got compute: others of its priority go first for as long.
+    pub(super) fn charge(&mut self, index: OwnerIndex, priority: Priority, micros: u64) {
+        let class = priority as usize;
+        let Some(owner) = self.owners.at_mut(index) else {
+            return;
+        };
+        let before = owner.served[class];
+        let after = before.saturating_add(micros);
+        owner.served[class] = after;
+        let shapes: Vec<_> = owner.queues[class].keys().copied().collect();
+        for shape in shapes {
+            if let Some(shape) = self.fits.shape_mut(shape) {
+                shape.queues[class].reorder(index, before, after);
+            }
+        }
+        let floor = &mut self.owners.floor[class];
+        *floor = (*floor).max(before);
+    }
+
+    /// Puts a node where it belongs: idle, with low work, counted, forgettable.
+    pub(crate) fn reindex(&mut self, index: NodeIndex) {
+        let Some(node) = self.nodes.at_mut(index) else {
+            return;
+        };
+        let idle = node.idle_key(index);
+        let low = node.is_healthy() && node.low > 0;
+        let counted = node.is_usable().then_some(node.capacity.slots);
+        let gone = node.is_forgettable();
+        let before = (node.idle, node.in_low, node.counted);
+        if gone != node.in_gone {
+            node.in_gone = gone;
+            let entry = (node.left_at, index);
+            if gone {
+                self.nodes.gone.insert(entry);
+            } else {
+                self.nodes.gone.remove(&entry);
+            }
+        }
+        if before == (idle, low, counted) {
+            return;
+        }
+        let Some(node) = self.nodes.at_mut(index) else {
+            return;
+        };
+        (node.idle, node.in_low, node.counted) = (idle, low, counted);
+        let kind = node.kind;
+        let Some(group) = node.group.and_then(|group| self.fits.group_mut(group)) else {
+            return;
+        };
+        if before.0 != idle {
+            if let Some(key) = before.0 {
+                group.idle.remove(&key);
+            }
+            if let Some(key) = idle {
+                group.idle.insert(key);
+            }
+        }
+        if before.1 != low {
+            if low {
+                group.low.insert(index);
+            } else {
+                group.low.remove(&index);
+            }
+        }
+        let (old, new) = (before.2, counted);
+        group.healthy = group.healthy - u32::from(old.is_some()) + u32::from(new.is_some());
+        let slots = |counted: Option<u16>| u64::from(counted.unwrap_or_default());
+        group.slots = group.slots - slots(old) + slots(new);
+        if kind != NodeKind::Local {
+            self.volunteer_slots = self.volunteer_slots - slots(old) + slots(new);
+        }
+    }
+
+    /// Takes a node out of its group's lists, before it changes kind or group.
+    pub(super) fn unindex(&mut self, index: NodeIndex) {
+        let Some(node) = self.nodes.at_mut(index) else {
+            return;
+        };
+        let session = node.session.take();
+        self.reindex(index);
+        if let Some(node) = self.nodes.at_mut(index) {
+            node.session = session;
+        }
+    }
+
+    /// What a node's group can do has changed: all work that fits it is looked at again.
+    pub(super) fn touch_shapes(&mut self, index: NodeIndex) {
+        let group = self.nodes.at(index).and_then(|node| node.group);
+        if let Some(group) = group.and_then(|group| self.fits.group(group)) {
+            self.out.shapes.extend(group.shapes.iter().copied());
+        }
+    }
+}
