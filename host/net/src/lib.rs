@@ -21,3 +21,6 @@ pub mod mdns;
 pub mod shutdown;
 pub mod socket;
 pub mod tls;
+
+#[cfg(test)]
+mod tests;
