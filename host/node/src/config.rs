@@ -2,13 +2,15 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use hearth_wire::KeyId;
 use hearth_wire::runner::Confinement;
+use hearth_wire::{EngineId, KeyId};
 use tokio::sync::watch;
 
 use crate::pool::PoolConfig;
+
+/// Bytes of blobs that a node keeps by default.
+const BLOB_BYTES_DEFAULT: u64 = 4 << 30;
 
 /// Configuration of a node.
 #[derive(Debug)]
@@ -25,24 +27,38 @@ pub struct NodeConfig {
     pub pool: PoolConfig,
     /// What its owner allows.
     pub owner: OwnerLimits,
-    /// Where blobs, spilled reports and the highest epoch are kept.
+    /// Where blobs, spilled reports and the highest epoch are kept. A volunteer's is its directory.
     pub state: PathBuf,
-    /// Bytes of blobs (components, inputs) that are kept.
+    /// Bytes of blobs (components, inputs, outputs) that are kept.
     pub blob_bytes: u64,
-    /// From SIGTERM until what still runs is given back.
-    pub drain_grace: Duration,
     /// Where the node tells how it is doing, for the command line.
     pub status: Option<watch::Sender<NodeStatus>>,
+}
+
+impl NodeConfig {
+    /// A node in `mode` with its state in `state` and everything else at its default.
+    pub fn new(mode: Mode, name: impl Into<String>, state: PathBuf, pool: PoolConfig) -> Self {
+        Self {
+            mode,
+            name: name.into(),
+            location: String::new(),
+            capabilities: Vec::new(),
+            pool,
+            owner: OwnerLimits::default(),
+            state,
+            blob_bytes: BLOB_BYTES_DEFAULT,
+            status: None,
+        }
+    }
 }
 
 /// As what a node connects.
 #[derive(Debug)]
 pub enum Mode {
-    /// A volunteer with a key, over TLS.
+    /// A volunteer with a key, over TLS. Its directory, made by [`crate::join`], is the state
+    /// directory.
     Volunteer {
-        /// Its directory, made by [`crate::join`].
-        dir: PathBuf,
-        /// Addresses (`host:port`) beyond those that were learnt at joining, tried in turn.
+        /// Addresses (`host:port`) beyond those that were learnt at joining, tried after them.
         addresses: Vec<String>,
         /// Also look for the realm by multicast DNS.
         discover: bool,
@@ -57,37 +73,54 @@ pub enum Mode {
 }
 
 /// What the owner of the machine allows. A lease beyond it is declined, never shrunk.
-#[derive(Debug, Clone, Default)]
+///
+/// Cores and memory are those of the pool ([`PoolConfig`]): a pool is made within them.
+#[derive(Debug, Clone)]
 pub struct OwnerLimits {
-    /// Attempts at once; `None` for one per core.
-    pub cores: Option<u16>,
-    /// Memory for all attempts together, in bytes; `None` for half of the machine's.
-    pub memory_bytes: Option<u64>,
     /// If not empty, only code of these authors runs.
     pub allow_authors: Vec<KeyId>,
     /// Code of these authors never runs.
     pub deny_authors: Vec<KeyId>,
-    /// Niceness of the children, 0 to 19.
-    pub nice: i32,
     /// Share of time that guests may run, in percent.
     pub throttle: u8,
+    /// Offer fewer slots while other programs use the machine's cores. Always so for a local host.
+    pub follow_load: bool,
+}
+
+impl Default for OwnerLimits {
+    fn default() -> Self {
+        Self {
+            allow_authors: Vec::new(),
+            deny_authors: Vec::new(),
+            throttle: 100,
+            follow_load: false,
+        }
+    }
 }
 
 /// How a node is doing.
 #[derive(Debug, Clone, Default)]
 pub struct NodeStatus {
-    /// The coordinator's address, while connected.
-    pub connected: Option<String>,
-    /// Why it is not connected, in one line.
+    /// The coordinator, while the node is connected and welcome.
+    pub connected: bool,
+    /// Why it is not, in one line.
     pub trouble: Option<String>,
+    /// What its outcomes depend on.
+    pub engine: Option<EngineId>,
+    /// Slots offered.
+    pub slots: u16,
     /// Attempts that run.
     pub running: u16,
+    /// Attempts that wait.
+    pub queued: u16,
     /// Attempts that ended since the start.
     pub ended: u64,
-    /// Reports that wait for a coordinator.
+    /// Reports that the coordinator has not settled.
     pub unsettled: u64,
     /// Whether the owner has paused it.
     pub paused: bool,
     /// Walls around the runners.
     pub confinement: Confinement,
+    /// Runner processes.
+    pub runner_pids: Vec<u32>,
 }

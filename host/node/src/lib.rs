@@ -14,15 +14,27 @@ pub mod artefacts;
 pub mod pool;
 
 #[cfg(feature = "network")]
+mod blobs;
+#[cfg(feature = "network")]
 mod config;
+#[cfg(feature = "network")]
+mod control;
 #[cfg(feature = "network")]
 mod enrol;
 #[cfg(feature = "network")]
+mod epoch;
+#[cfg(feature = "network")]
+mod load;
+#[cfg(feature = "network")]
 mod node;
+#[cfg(feature = "network")]
+mod spill;
 
 #[cfg(feature = "network")]
 pub use config::{Mode, NodeConfig, NodeStatus, OwnerLimits};
 #[cfg(feature = "network")]
-pub use enrol::{JoinError, Joined, join, leave};
+pub use control::{Control, ControlError, control, is_paused};
+#[cfg(feature = "network")]
+pub use enrol::{JoinError, Joined, LeaveError, join, leave};
 #[cfg(feature = "network")]
 pub use node::{NodeError, run};

@@ -300,6 +300,11 @@ impl Pool {
         self.shared().wake.notify_one();
     }
 
+    /// Attempts that no runner has yet.
+    pub fn waiting(&self) -> Vec<AttemptId> {
+        self.shared().lock().waiting()
+    }
+
     /// What the pool is and does.
     pub fn status(&self) -> PoolStatus {
         self.shared().lock().status()

@@ -207,6 +207,15 @@ impl State {
         }
     }
 
+    pub(in crate::pool) fn waiting(&self) -> Vec<AttemptId> {
+        let waiting = |held: &Held| !matches!(held.place, Place::Sent(_));
+        self.runs
+            .iter()
+            .filter(|(_, held)| waiting(held))
+            .map(|(attempt, _)| *attempt)
+            .collect()
+    }
+
     pub(in crate::pool) fn status(&self) -> PoolStatus {
         let running: usize = self
             .runners

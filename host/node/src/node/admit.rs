@@ -1,0 +1,185 @@
+//! Which leases this node takes: releases of trusted authors within what its owner allows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hearth_identity::{Trust, verify_release};
+use hearth_wire::message::ReleaseRef;
+use hearth_wire::{Digest, EngineId, KeyId, Manifest, Release, ReleaseId, UnixSeconds, World};
+
+use crate::config::OwnerLimits;
+
+/// Releases that one connection may name. One coordinator that runs more at once is not honest.
+const RELEASES_MAX: usize = 4_096;
+
+/// A release that this node would run.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) manifest: Manifest,
+    /// The author: guests of two groups never share a process.
+    pub(super) group: Digest,
+}
+
+/// The coordinator broke the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Breach {
+    #[error("release {} was named but never sent on this connection", .0.short())]
+    UnknownRelease(ReleaseId),
+    #[error("more than {RELEASES_MAX} releases were sent on one connection")]
+    TooManyReleases,
+}
+
+/// What this node asks of a release.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// Whom it trusts; `None` for the local host, whose parent has verified already.
+    pub(super) trust: Option<Trust>,
+    pub(super) owner: OwnerLimits,
+    pub(super) engine: EngineId,
+    pub(super) memory_bytes: u64,
+    pub(super) capabilities: Vec<String>,
+    pub(super) location: String,
+    known: HashMap<ReleaseId, (Release, Result<Arc<Admitted>, String>)>,
+}
+
+impl Admission {
+    pub(super) fn new(
+        trust: Option<Trust>,
+        owner: OwnerLimits,
+        engine: EngineId,
+        memory_bytes: u64,
+        capabilities: Vec<String>,
+        location: String,
+    ) -> Self {
+        Self {
+            trust,
+            owner,
+            engine,
+            memory_bytes,
+            capabilities,
+            location,
+            known: HashMap::new(),
+        }
+    }
+
+    /// A new connection: releases are sent again.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// A newer policy: what was trusted before may not be any more, and the other way round.
+    pub(super) fn set_trust(&mut self, trust: Trust, now: UnixSeconds) {
+        self.trust = Some(trust);
+        let known = std::mem::take(&mut self.known);
+        self.known = known
+            .into_iter()
+            .map(|(id, (release, _))| {
+                let verdict = self.judge(&release, now).map(Arc::new);
+                (id, (release, verdict))
+            })
+            .collect();
+    }
+
+    /// The release of a lease, or why it is declined here.
+    ///
+    /// # Errors
+    ///
+    /// [`Breach`] if the coordinator names what it never sent.
+    pub(super) fn admit(
+        &mut self,
+        release: ReleaseRef,
+        now: UnixSeconds,
+    ) -> Result<Result<Arc<Admitted>, String>, Breach> {
+        let verdict = match release {
+            ReleaseRef::Known(id) => match self.known.get(&id) {
+                Some((_, verdict)) => verdict.clone(),
+                None => return Err(Breach::UnknownRelease(id)),
+            },
+            ReleaseRef::Full(release) => {
+                if self.known.len() >= RELEASES_MAX {
+                    return Err(Breach::TooManyReleases);
+                }
+                let id = release.id();
+                let verdict = self.judge(&release, now).map(Arc::new);
+                if let Err(why) = &verdict {
+                    tracing::warn!(release = %id.short(), why, "a release is declined");
+                }
+                self.known.insert(id, (release, verdict.clone()));
+                verdict
+            }
+        };
+        // Time passes while a connection lives.
+        Ok(verdict.and_then(|admitted| {
+            if now > admitted.manifest.not_after {
+                Err("the release has expired; its author must sign it again".to_owned())
+            } else {
+                Ok(admitted)
+            }
+        }))
+    }
+
+    fn judge(&self, release: &Release, now: UnixSeconds) -> Result<Admitted, String> {
+        let (manifest, author) = match &self.trust {
+            Some(trust) => {
+                let verified =
+                    verify_release(release, trust, now).map_err(|error| error.to_string())?;
+                (verified.manifest.clone(), verified.author)
+            }
+            None => {
+                let manifest = release.parse_manifest().map_err(|e| e.to_string())?;
+                manifest.check().map_err(|error| error.to_string())?;
+                let author = release.signatures.first().map(|s| s.key);
+                (manifest, author.unwrap_or_default())
+            }
+        };
+        self.within_limits(&manifest, author)?;
+        Ok(Admitted {
+            manifest,
+            group: author.0,
+        })
+    }
+
+    fn within_limits(&self, manifest: &Manifest, author: KeyId) -> Result<(), String> {
+        let owner = &self.owner;
+        if owner.deny_authors.contains(&author) {
+            return Err(format!(
+                "the owner of this node denies author {}",
+                author.short()
+            ));
+        }
+        if !owner.allow_authors.is_empty() && !owner.allow_authors.contains(&author) {
+            return Err(format!(
+                "the owner of this node does not allow author {}",
+                author.short()
+            ));
+        }
+        if manifest.limits.memory_bytes > self.memory_bytes {
+            return Err(format!(
+                "the task may use {} bytes of memory, the owner of this node gives {}",
+                manifest.limits.memory_bytes, self.memory_bytes
+            ));
+        }
+        if !manifest.engines.contains(&self.engine) {
+            return Err(format!(
+                "the release does not run on {}; its author must allow this engine",
+                self.engine
+            ));
+        }
+        if manifest.world == World::TaskInfer || !manifest.models.is_empty() {
+            return Err("this node has no models".to_owned());
+        }
+        let missing = manifest
+            .capabilities
+            .iter()
+            .find(|needed| !self.capabilities.contains(needed));
+        if let Some(missing) = missing {
+            return Err(format!("this node does not have {missing}"));
+        }
+        let somewhere =
+            manifest.locations.is_empty() || manifest.locations.contains(&self.location);
+        if !somewhere {
+            return Err(format!("the release may not run at {:?}", self.location));
+        }
+        Ok(())
+    }
+}

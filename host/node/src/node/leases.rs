@@ -1,0 +1,446 @@
+//! Leases: from their arrival until the pool says how they ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_identity::sign_checkpoint;
+use hearth_wire::limits::{
+    CHECKPOINT_CHAIN_MAX, INLINE_BYTES_MAX, LEASES_PER_NODE_MAX, SPILLED_REPORTS_MAX,
+};
+use hearth_wire::message::{CheckpointReport, Input, Lease, LogLine, NodeMessage};
+use hearth_wire::runner::{Finished, Resume, RunOutcome};
+use hearth_wire::{
+    AttemptId, Blob, Body, Checkpoint, Digest, Inconclusive, Priority, TaskId, content_id,
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::admit::{Admitted, Breach};
+use super::work::{self, Done, Gathered, Want};
+use super::{Node, unix_now};
+use crate::blobs::Pin;
+use crate::pool::{ComponentSource, RunEvent, RunSpec};
+
+/// Longest lease: beyond it a clock of ours would be trusted more than any machine lives.
+const LEASE_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// A lease that has not ended.
+pub(super) struct Attempt {
+    task: TaskId,
+    content: Digest,
+    admitted: Arc<Admitted>,
+    media_type: String,
+    seed: Digest,
+    priority: Priority,
+    deadline: Instant,
+    /// Where it goes on from.
+    resumed: Option<Checkpoint>,
+    /// In the pool, with what it needs there.
+    running: Option<(Pin, OwnedSemaphorePermit)>,
+    paused: bool,
+    /// A checkpoint is under way to the coordinator; another one is not begun before it arrived.
+    saving: bool,
+}
+
+impl Attempt {
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Its end is told without waiting for the pool's.
+    pub(super) fn forget_pool(&mut self) {
+        self.running = None;
+    }
+}
+
+impl Node {
+    /// # Errors
+    ///
+    /// What the coordinator did against the protocol.
+    pub(super) fn on_leases(&mut self, leases: Vec<Lease>) -> Result<(), Breach> {
+        leases
+            .into_iter()
+            .try_for_each(|lease| self.on_lease(lease))
+    }
+
+    fn on_lease(&mut self, lease: Lease) -> Result<(), Breach> {
+        let (attempt, task) = (lease.attempt, lease.task);
+        // A release travels with the first lease that names it, whatever becomes of that lease.
+        let admitted = self.admission.admit(lease.release, unix_now())?;
+        if self.attempts.contains_key(&attempt) {
+            return Ok(());
+        }
+        if self.reports.contains_key(&attempt) {
+            self.ready.insert(attempt);
+            self.flush_soon();
+            return Ok(());
+        }
+        if lease.epoch != self.seen.epoch() {
+            let text = format!(
+                "the lease is of epoch {}, the coordinator of {}",
+                lease.epoch,
+                self.seen.epoch()
+            );
+            self.conclude(attempt, task, Inconclusive::Declined(text));
+            return Ok(());
+        }
+        if self.drain.is_some() {
+            self.conclude(attempt, task, Inconclusive::Cancelled);
+            return Ok(());
+        }
+        let full =
+            self.attempts.len() >= LEASES_PER_NODE_MAX || self.reports.len() >= SPILLED_REPORTS_MAX;
+        if full {
+            let text = "this node holds as many leases as it may".to_owned();
+            self.conclude(attempt, task, Inconclusive::Declined(text));
+            return Ok(());
+        }
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(why) => {
+                self.conclude(attempt, task, Inconclusive::Declined(why));
+                return Ok(());
+            }
+        };
+        let manifest = &admitted.manifest;
+        let Input {
+            media_type, digest, ..
+        } = &lease.input;
+        let content = content_id(manifest, digest, media_type, &lease.seed);
+        let deadline = Instant::now() + Duration::from_millis(lease.millis).min(LEASE_MAX);
+        let resumed = lease.checkpoint.filter(|checkpoint| {
+            let sound = check_chain(checkpoint);
+            if let Err(problem) = sound {
+                tracing::warn!(%task, problem, "a checkpoint is not used: the task starts again");
+            }
+            sound.is_ok()
+        });
+        let want = Want {
+            task,
+            component: manifest.component,
+            input: lease.input.clone(),
+            state: resumed.as_ref().map(|checkpoint| checkpoint.state.clone()),
+            until: deadline,
+        };
+        self.attempts.insert(
+            attempt,
+            Attempt {
+                task,
+                content,
+                admitted,
+                media_type: lease.input.media_type,
+                seed: lease.seed,
+                priority: lease.priority,
+                deadline,
+                resumed,
+                running: None,
+                paused: false,
+                saving: false,
+            },
+        );
+        let (client, blobs) = (self.client.clone(), Arc::clone(&self.blobs));
+        let (budget, done) = (Arc::clone(&self.budget), self.done.clone());
+        tokio::spawn(async move {
+            let gathered = work::gather(client, blobs, budget, want).await;
+            // The loop is gone only when the node is.
+            let _gone = done.send(Done::Gathered(attempt, gathered)).await;
+        });
+        Ok(())
+    }
+
+    pub(super) fn on_gathered(&mut self, attempt: AttemptId, result: Result<Gathered, String>) {
+        // It may have been cancelled or run out since.
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        let gathered = match result {
+            Ok(gathered) => gathered,
+            Err(text) => {
+                let task = held.task;
+                self.attempts.remove(&attempt);
+                self.conclude(attempt, task, Inconclusive::HostFault(text));
+                return;
+            }
+        };
+        let resume = gathered.state.zip(held.resumed.as_ref());
+        let resume = resume.map(|(state, checkpoint)| Resume {
+            state,
+            fuel_used: checkpoint.fuel_used,
+        });
+        if resume.is_none() {
+            // What was not resumed must not be told as resumed.
+            held.resumed = None;
+        }
+        held.running = Some((gathered.pin, gathered.permit));
+        let manifest = &held.admitted.manifest;
+        let spec = RunSpec {
+            attempt,
+            group: held.admitted.group,
+            component: manifest.component.digest,
+            source: ComponentSource::File(gathered.component),
+            imports: manifest.imports.clone(),
+            limits: manifest.limits,
+            content: held.content,
+            seed: held.seed,
+            media_type: held.media_type.clone(),
+            input: gathered.input,
+            resume,
+            priority: held.priority,
+            deadline: Some(held.deadline.saturating_duration_since(Instant::now())),
+        };
+        let (paused, task) = (held.paused, held.task);
+        for (attempt, error) in self.pool.submit(vec![spec], &self.sink) {
+            self.attempts.remove(&attempt);
+            self.conclude(attempt, task, Inconclusive::HostFault(error.to_string()));
+        }
+        if paused {
+            self.pool.pause(&[attempt]);
+        }
+    }
+
+    pub(super) fn on_event(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Finished(finished) => self.on_finished(finished),
+            RunEvent::Progress {
+                attempt,
+                done,
+                total,
+            } => {
+                // Merged until the next heartbeat; bounded by the attempts held.
+                if self.attempts.contains_key(&attempt) {
+                    self.progress.insert(attempt, (done, total));
+                }
+            }
+            RunEvent::Log {
+                attempt,
+                level,
+                text,
+            } => {
+                let Some(link) = self.link.up().filter(|_| self.log_tokens > 0) else {
+                    return;
+                };
+                self.log_tokens -= 1;
+                let line = LogLine {
+                    attempt,
+                    level,
+                    text,
+                };
+                // Lines may be lost; the connection is worth more.
+                let _full = link.try_send(&NodeMessage::Log(line));
+            }
+            RunEvent::Checkpoint {
+                attempt,
+                state,
+                fuel_used,
+            } => self.on_checkpoint(attempt, state, fuel_used),
+        }
+    }
+
+    fn on_finished(&mut self, finished: Finished) {
+        self.progress.remove(&finished.attempt);
+        let Some(held) = self.attempts.remove(&finished.attempt) else {
+            return;
+        };
+        let Finished {
+            attempt,
+            outcome,
+            fuel_used,
+            run_micros,
+            log_bytes_dropped,
+        } = finished;
+        self.ended += 1;
+        if let RunOutcome::Inconclusive(why) = &outcome {
+            tracing::info!(%attempt, task = %held.task, ?why, "an attempt says nothing about its task");
+        }
+        let (outcome, output) = outcome.into_outcome();
+        let report = hearth_wire::message::Report {
+            attempt,
+            task: held.task,
+            content: held.content,
+            engine: self.engine,
+            outcome,
+            fuel_used,
+            run_micros,
+            log_bytes_dropped,
+            chain: held
+                .resumed
+                .map(|checkpoint| checkpoint.chain)
+                .unwrap_or_default(),
+        };
+        self.add_report(report, output);
+    }
+
+    fn on_checkpoint(&mut self, attempt: AttemptId, state: Vec<u8>, fuel_used: u64) {
+        let up = self.link.up().is_some();
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        // Without a coordinator it is of no use to anyone: the attempt itself goes on here.
+        if !up || held.saving {
+            return;
+        }
+        let full = |resumed: &Checkpoint| resumed.chain.len() >= CHECKPOINT_CHAIN_MAX;
+        if held.resumed.as_ref().is_some_and(full) {
+            return;
+        }
+        let (body, bytes) = if state.len() <= INLINE_BYTES_MAX {
+            (Body::Inline(state), None)
+        } else {
+            (Body::Blob(Blob::of(&state)), Some(state))
+        };
+        let signed = sign_checkpoint(
+            self.me.key(),
+            self.me.id(),
+            (held.content, held.task),
+            (body, fuel_used),
+            held.resumed.as_ref(),
+        );
+        let checkpoint = match signed {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                tracing::warn!(%attempt, %error, "a checkpoint is not kept");
+                return;
+            }
+        };
+        held.saving = true;
+        match bytes {
+            None => self.on_saved(attempt, checkpoint, Ok(())),
+            Some(state) => {
+                let (client, done) = (self.client.clone(), self.done.clone());
+                let digest = checkpoint.state.blob().digest;
+                tokio::spawn(async move {
+                    let result = work::save(client, digest, state).await;
+                    let _gone = done.send(Done::Saved(attempt, checkpoint, result)).await;
+                });
+            }
+        }
+    }
+
+    pub(super) fn on_saved(
+        &mut self,
+        attempt: AttemptId,
+        checkpoint: Checkpoint,
+        result: Result<(), String>,
+    ) {
+        let Some(held) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        held.saving = false;
+        if let Err(error) = result {
+            tracing::warn!(%attempt, error, "a checkpoint was not handed over; the next one may be");
+            return;
+        }
+        if let Some(link) = self.link.up() {
+            let report = CheckpointReport {
+                attempt,
+                checkpoint,
+            };
+            // The next checkpoint makes up for one that found no room.
+            let _full = link.try_send(&NodeMessage::Checkpoint(report));
+        }
+    }
+
+    /// Somebody wants these no longer. With `tell` each is reported as cancelled.
+    pub(super) fn on_cancel(&mut self, attempts: &[AttemptId], tell: bool) {
+        let mut running = Vec::new();
+        for attempt in attempts {
+            let Some(held) = self.attempts.get(attempt) else {
+                continue;
+            };
+            if held.is_running() && tell {
+                running.push(*attempt);
+                continue;
+            }
+            let (task, was_running) = (held.task, held.is_running());
+            self.attempts.remove(attempt);
+            self.progress.remove(attempt);
+            if tell {
+                self.conclude(*attempt, task, Inconclusive::Cancelled);
+            } else if was_running {
+                self.pool.cancel(&[*attempt]);
+            }
+        }
+        if !running.is_empty() {
+            // Their ends come out of the pool as of any other attempt.
+            self.pool.cancel(&running);
+        }
+    }
+
+    pub(super) fn on_pause(&mut self, attempts: &[AttemptId], paused: bool) {
+        for attempt in attempts {
+            if let Some(held) = self.attempts.get_mut(attempt) {
+                held.paused = paused;
+            }
+        }
+        if paused {
+            self.pool.pause(attempts);
+        } else {
+            self.pool.resume(attempts);
+        }
+    }
+
+    /// Leases that ran out while their inputs were still being fetched; the pool sees to the others.
+    pub(super) fn expire_leases(&mut self, now: Instant) {
+        let late: Vec<_> = self
+            .attempts
+            .iter()
+            .filter(|(_, held)| !held.is_running() && held.deadline <= now)
+            .map(|(attempt, held)| (*attempt, held.task))
+            .collect();
+        for (attempt, task) in late {
+            self.attempts.remove(&attempt);
+            self.conclude(attempt, task, Inconclusive::Deadline);
+        }
+    }
+
+    /// Reports an attempt that never ran.
+    fn conclude(&mut self, attempt: AttemptId, task: TaskId, why: Inconclusive) {
+        self.progress.remove(&attempt);
+        tracing::info!(%attempt, %task, ?why, "an attempt did not run");
+        let report = hearth_wire::message::Report {
+            attempt,
+            task,
+            content: Digest::default(),
+            engine: self.engine,
+            outcome: hearth_wire::Outcome::Inconclusive(cut(why)),
+            fuel_used: 0,
+            run_micros: 0,
+            log_bytes_dropped: 0,
+            chain: Vec::new(),
+        };
+        self.add_report(report, None);
+    }
+}
+
+fn cut(mut why: Inconclusive) -> Inconclusive {
+    if let Inconclusive::HostFault(text)
+    | Inconclusive::Declined(text)
+    | Inconclusive::Unfit(text) = &mut why
+    {
+        crate::pool::cut(text, 1 << 10);
+    }
+    why
+}
+
+/// What a node can check of a chain: its form, that it ends in this state, that fuel only rises. Who
+/// signed the links only the coordinator can check, which knows all nodes' keys; a link that is not
+/// its maker's can make a result wrong, never this machine unsafe.
+fn check_chain(checkpoint: &Checkpoint) -> Result<(), &'static str> {
+    let chain = &checkpoint.chain;
+    let Some(last) = chain.last() else {
+        return Err("it names no maker");
+    };
+    if chain.len() > CHECKPOINT_CHAIN_MAX {
+        return Err("its chain is too long");
+    }
+    if !checkpoint.state.within_limit() {
+        return Err("its state is too large to be inline");
+    }
+    if last.state != checkpoint.state.blob().digest || last.fuel_used != checkpoint.fuel_used {
+        return Err("its last link is not about this state");
+    }
+    if !chain.is_sorted_by_key(|link| link.fuel_used) {
+        return Err("its fuel does not rise");
+    }
+    Ok(())
+}
