@@ -61,11 +61,9 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        // Beyond the memory's own type: an ordinary answer to the guest, no limit of ours.
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
         match take(self.memory_bytes, current, desired, self.memory_bytes_max) {
+            // Beyond the memory's own type: an ordinary answer to the guest, no limit of ours.
+            Some(_) if maximum.is_some_and(|maximum| desired > maximum) => Ok(false),
             Some(used) => {
                 self.memory_bytes = used;
                 Ok(true)
@@ -92,15 +90,13 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
         match take(
             self.table_elements,
             current,
             desired,
             self.table_elements_max,
         ) {
+            Some(_) if maximum.is_some_and(|maximum| desired > maximum) => Ok(false),
             Some(used) => {
                 self.table_elements = used;
                 Ok(true)

@@ -24,7 +24,7 @@ use crate::sandbox::{Program, Sandbox};
 ///
 /// - *Fuel*. `limits.fuel` is set when the instance stands; making it has a fuel of its own that is the same
 ///   for all (an endless start function ends as `Exhausted(Fuel)`), so that start-up cost cannot
-///   differ. Calls into the host cost fuel by the bytes they carry.
+///   differ. Calls into the host cost fuel by the bytes they carry. A guest must end with fuel left.
 /// - *Memory*. A growth beyond the limit is refused as WebAssembly has it. If the guest then traps, the
 ///   attempt is `Exhausted(Memory)`; if it copes, it goes on.
 /// - *Output*. A body beyond `limits.output_bytes`, or more in one call than any limit needs, is
@@ -236,6 +236,9 @@ async fn run_guest(program: &Program, store: &mut Store<Host>, payload: PayloadI
         Err(error) => return outcome::of_error(&error, store.data(), Stage::Start),
     };
     match run.call_async(&mut *store, (payload,)).await {
+        // Fuel is looked at where code branches back or calls, so the last straight piece may overdraw it.
+        // A guest that ends with nothing left has used too much: one rule for all ways to get there.
+        Ok(_) if store.get_fuel().unwrap_or(0) == 0 => RunOutcome::Exhausted(Resource::Fuel),
         Ok(returned) => outcome::of_return(returned, store.data()),
         Err(error) => outcome::of_error(&error, store.data(), Stage::Run),
     }

@@ -83,9 +83,9 @@ fn resumed_attempt_does_the_work_only_once() {
 fn exhaustion_is_told_only_of_a_run_from_the_start() {
     let adder = adder();
     let (whole, states) = kept(&NATIVE, &adder, request(b""));
-    // One unit too little: from the start and from every state alike.
+    // Nothing left at the end is too little: from the start and from every state alike.
     let mut short = request(b"");
-    short.limits.fuel = whole.fuel_used - 1;
+    short.limits.fuel = whole.fuel_used;
     assert_eq!(
         run(&adder, &short).outcome,
         RunOutcome::Exhausted(Resource::Fuel)
@@ -99,7 +99,7 @@ fn exhaustion_is_told_only_of_a_run_from_the_start() {
     }
     // Just enough: the resumed attempt is too close to be believed, the one from the start decides.
     let mut enough = request(b"");
-    enough.limits.fuel = whole.fuel_used;
+    enough.limits.fuel = whole.fuel_used + 1;
     for state in &states {
         enough.resume = Some(state.clone());
         let ran = run(&adder, &enough);
