@@ -280,33 +280,35 @@ impl Client {
                 if !ranged {
                     return self.put_whole(path, &mut source).await;
                 }
-                let offset = match offset {
+                let from = match offset {
                     Some(offset) => offset,
                     None => match self.offset(path).await? {
                         Some(offset) => offset,
                         None => return Ok(source.length),
                     },
                 };
-                self.put_range(path, &mut source, offset).await
+                // An attempt that broke off may still have moved something.
+                if from > furthest {
+                    furthest = from;
+                    patience.restore();
+                }
+                self.put_range(path, &mut source, from).await
             };
-            match step.await {
+            let error = match step.await {
                 Ok(reached) if reached >= source.length => return Ok(()),
                 Ok(reached) => {
-                    if reached > furthest {
-                        furthest = reached;
-                        patience.restore();
-                    } else {
-                        patience
-                            .wait(HttpError::Lost("the server takes no bytes".to_owned()))
-                            .await?;
-                    }
                     offset = Some(reached);
+                    if reached > furthest {
+                        continue;
+                    }
+                    HttpError::Lost("the server takes no bytes".to_owned())
                 }
                 Err(error) => {
                     offset = None;
-                    patience.wait(error).await?;
+                    error
                 }
-            }
+            };
+            patience.wait(error).await?;
         }
     }
 
