@@ -7,7 +7,7 @@
 use hearth_wire::codec::{DecodeError, decode, encode};
 use hearth_wire::envelope::Domain;
 use hearth_wire::{
-    NodeId, Policy, PolicyBundle, RealmId, Revocations, Signed, UnixSeconds, limits,
+    NodeId, Policy, PolicyBundle, PublicKey, RealmId, Revocations, Signed, UnixSeconds, limits,
 };
 use serde::Serialize;
 
@@ -300,6 +300,24 @@ impl PolicyState {
             revocations: decode_signed(REVOCATIONS, revocations)?,
         };
         Self::from_bundle(bundle, realm)
+    }
+
+    /// As [`PolicyState::stored`] while a change of the online key was interrupted: the revocations may
+    /// be signed by `online`, which the policy does not name yet.
+    pub(crate) fn interrupted(
+        policy: &[u8],
+        revocations: &[u8],
+        realm: RealmId,
+        online: PublicKey,
+    ) -> Result<(Policy, Revocations), PolicyError> {
+        let policy = check_policy(&decode_signed(POLICY, policy)?, realm)?.into_inner();
+        let signed = decode_signed(REVOCATIONS, revocations)?;
+        let mut signer = policy.clone();
+        if signed.key == online {
+            signer.online = online;
+        }
+        let list = check_revocations(&signed, &signer)?.into_inner();
+        Ok((policy, list))
     }
 
     pub(crate) fn from_bundle(bundle: PolicyBundle, realm: RealmId) -> Result<Self, PolicyError> {

@@ -345,7 +345,7 @@ fn signer(
         }
     }
     let keys: Vec<_> = release.signatures.iter().map(|s| s.key).collect();
-    trusted.ok_or_else(|| match lapsed {
+    trusted.ok_or(match lapsed {
         Some(error) => error,
         None if keys.is_empty() => ReleaseError::Unsigned,
         None => ReleaseError::UnknownAuthor { keys },

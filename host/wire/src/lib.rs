@@ -7,6 +7,8 @@
 //! Encodings are postcard behind a version byte. They are not canonical, so signatures and digests
 //! are always taken over *received bytes* ([`codec`], [`envelope`]).
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod blob;
 mod checkpoint;
 mod digest;
