@@ -393,6 +393,11 @@ impl PolicyState {
         self.check_received(0, 0, now)
     }
 
+    /// When the first of the two statements ends.
+    pub fn in_force_until(&self) -> UnixSeconds {
+        self.policy.expires.min(self.revocations.expires)
+    }
+
     /// The policy.
     pub const fn policy(&self) -> &Verified<Policy> {
         &self.policy

@@ -192,14 +192,14 @@ impl Author<'_> {
         }
     }
 
-    /// Whether the trust in the author holds now.
-    fn check(&self, now: UnixSeconds) -> Result<(), ReleaseError> {
-        let entry = match self {
-            Self::Personal(_) => return Ok(()),
-            Self::Pinned(entry) => entry,
+    /// Until when the trust in the author holds, if it holds now.
+    fn check(&self, now: UnixSeconds) -> Result<UnixSeconds, ReleaseError> {
+        let (entry, until) = match self {
+            Self::Personal(_) => return Ok(UnixSeconds(u64::MAX)),
+            Self::Pinned(entry) => (entry, entry.not_after),
             Self::Policy(state, entry) => {
                 state.check_in_force(now).map_err(ReleaseError::Policy)?;
-                entry
+                (entry, entry.not_after.min(state.in_force_until()))
             }
         };
         if now > entry.not_after {
@@ -208,7 +208,7 @@ impl Author<'_> {
                 not_after: entry.not_after,
             });
         }
-        Ok(())
+        Ok(until)
     }
 }
 
@@ -225,6 +225,9 @@ pub struct TrustedRelease {
     pub author: KeyId,
     /// For people; `you` for the machine's own author.
     pub author_name: String,
+    /// After this the release must be verified again: its manifest, its author's entry, or the policy
+    /// or the revocations that this rests on have ended then.
+    pub valid_until: UnixSeconds,
 }
 
 /// A release of `manifest`, signed by `key`.
@@ -279,7 +282,7 @@ pub fn verify_release(
     {
         return Err(ReleaseError::RevokedRelease { release: id });
     }
-    let (author, author_name) = signer(release, trust, now)?;
+    let signer = signer(release, trust, now)?;
     let manifest = release.parse_manifest().map_err(ReleaseError::Malformed)?;
     manifest.check()?;
     if let Some(bound) = manifest.realm
@@ -299,10 +302,11 @@ pub fn verify_release(
     }
     Ok(Verified::new(TrustedRelease {
         id,
+        valid_until: signer.until.min(manifest.not_after),
         manifest,
         release: release.clone(),
-        author,
-        author_name,
+        author: signer.key,
+        author_name: signer.name,
     }))
 }
 
@@ -314,12 +318,14 @@ fn within(what: &'static str, found: usize, max: usize) -> Result<(), ReleaseErr
     }
 }
 
+struct Signer {
+    key: KeyId,
+    name: String,
+    until: UnixSeconds,
+}
+
 /// The first trusted author who signed, once every signature has been looked at.
-fn signer(
-    release: &Release,
-    trust: &Trust,
-    now: UnixSeconds,
-) -> Result<(KeyId, String), ReleaseError> {
+fn signer(release: &Release, trust: &Trust, now: UnixSeconds) -> Result<Signer, ReleaseError> {
     let mut trusted = None;
     let mut lapsed = None;
     for signature in &release.signatures {
@@ -340,7 +346,7 @@ fn signer(
             return Err(ReleaseError::BadSignature { author: name });
         }
         match author.check(now) {
-            Ok(()) => trusted = trusted.or(Some((key, name))),
+            Ok(until) => trusted = trusted.or(Some(Signer { key, name, until })),
             Err(error) => lapsed = lapsed.or(Some(error)),
         }
     }

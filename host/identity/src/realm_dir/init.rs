@@ -1,5 +1,6 @@
 //! Making a realm.
 
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::*;
 const REALM_NAME_BYTES_MAX: usize = CERTIFICATE_NAME_BYTES_MAX - 4;
 
 /// How a realm is made.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct InitOptions {
     /// The realm's name, 1 to 60 bytes.
     pub name: String,
@@ -31,6 +32,17 @@ pub struct InitOptions {
     pub first_author: String,
     /// The oldest wasmtime that may run guests.
     pub engine_min: [u16; 3],
+}
+
+/// Without the passphrase, which must not get into a log.
+impl fmt::Debug for InitOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InitOptions")
+            .field("name", &self.name)
+            .field("addresses", &self.addresses)
+            .field("first_author", &self.first_author)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What [`RealmDir::init`] made.

@@ -95,6 +95,7 @@ fn the_root_key_signs_policies_behind_its_passphrase_and_may_be_elsewhere() {
     let path = root.path().join("realm");
     let mut protected = options();
     protected.passphrase = Some("correct horse".to_owned());
+    assert!(!format!("{protected:?}").contains("horse"));
     let summary = RealmDir::init(&path, protected, NOW).unwrap();
     let dir = RealmDir::open(&path).unwrap();
     assert!(dir.root_key_is_protected().unwrap());

@@ -202,11 +202,13 @@ fn an_expired_policy_stops_volunteers_but_not_pinned_authors() {
             ReleaseError::Policy(PolicyError::Expired { .. })
         ));
     }
-    let pinned: Vec<_> = realm.state().policy().authors.clone();
-    let mut pinned_longer = pinned.clone();
+    let verified = verify_release(&release, &volunteer, NOW).unwrap();
+    assert_eq!(verified.valid_until, later(REVOCATIONS_SECONDS));
+    let mut pinned_longer = realm.state().policy().authors.clone();
     pinned_longer[0].not_after = later(10 * POLICY_SECONDS);
     let owner = volunteer.clone().with_pinned(pinned_longer);
-    assert!(verify_release(&release, &owner, after_policy).is_ok());
+    let verified = verify_release(&release, &owner, after_policy).unwrap();
+    assert_eq!(verified.valid_until, later(10 * POLICY_SECONDS));
     assert!(verify_release(&release, &realm.dir.trust().unwrap(), after_list).is_ok());
 }
 
