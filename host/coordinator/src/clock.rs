@@ -1,5 +1,6 @@
 //! Two clocks: core's, which never goes back, and the wall's, which is only shown.
 
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hearth_wire::{Millis, UnixSeconds};
@@ -38,6 +39,18 @@ pub(crate) fn unix_millis() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
+/// Milliseconds since this process first asked: for how long ago something was.
+pub(crate) fn uptime_millis() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_millis() as u64
+}
+
+/// The wall time of a moment of [`uptime_millis`], as ISO 8601.
+pub(crate) fn iso_of_uptime(moment: u64) -> String {
+    let ago = uptime_millis().saturating_sub(moment);
+    iso(unix_millis().saturating_sub(ago))
 }
 
 /// Wall time, for certificates and signatures.

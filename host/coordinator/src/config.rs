@@ -25,8 +25,10 @@ pub struct CoordinatorConfig {
     pub open_tasks_per_author: u64,
     /// Submissions of one author a second, over a minute.
     pub submissions_per_second: u32,
-    /// Bytes of blobs that may be stored.
+    /// Bytes of blobs, and as many of input sets, that may be stored.
     pub blob_bytes_max: u64,
+    /// Bytes that are left free on the disk: uploads are refused beyond, so that work can finish.
+    pub disk_reserve_bytes: u64,
     /// How long a shutdown waits for what is under way.
     pub shutdown_grace: Duration,
     /// Whether the coordinator announces itself on the local network.
@@ -65,6 +67,7 @@ impl CoordinatorConfig {
             open_tasks_per_author: limits::OPEN_TASKS_PER_AUTHOR_MAX,
             submissions_per_second: 2_000,
             blob_bytes_max: 64 << 30,
+            disk_reserve_bytes: 256 << 20,
             shutdown_grace: Duration::from_secs(5),
             announce: false,
         }

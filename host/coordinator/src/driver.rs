@@ -175,6 +175,7 @@ impl Driver {
             if self.stop.is_some() && self.unsynced.is_empty() {
                 return self.finish();
             }
+            let wake = self.wake();
             tokio::select! {
                 biased;
                 changed = durable.changed() => {
@@ -192,7 +193,7 @@ impl Driver {
                     }
                     self.apply(taken.drain(..)).await?;
                 }
-                () = tokio::time::sleep_until(self.wake()), if room && self.stop.is_none() => {
+                () = tokio::time::sleep_until(wake), if room && self.stop.is_none() => {
                     self.apply([Action::Event(Event::Tick)]).await?;
                 }
             }
@@ -237,7 +238,7 @@ impl Driver {
             records.extend(step.records);
             for effect in step.effects {
                 if effect.may_leave_at_once() {
-                    self.release(effect);
+                    self.release(effect, Seq(0));
                 } else {
                     batch.effects.push(effect);
                 }
@@ -273,7 +274,7 @@ impl Driver {
             batch
                 .effects
                 .into_iter()
-                .for_each(|effect| self.release(effect));
+                .for_each(|effect| self.release(effect, batch.seq));
             if !batch.records.is_empty() {
                 // A follower that has ended is noticed by `run`, which ends the process.
                 let _ = self.follower.send(batch.records).await;
@@ -282,7 +283,7 @@ impl Driver {
     }
 
     /// Does one effect. Those that views are made of are folded from records instead.
-    fn release(&mut self, effect: Effect) {
+    fn release(&mut self, effect: Effect, seq: Seq) {
         match effect {
             Effect::Done { request, answer } => self.reply(request, Ok(answer)),
             Effect::Refused { request, refusal } => self.reply(request, Err(refusal)),
@@ -295,7 +296,7 @@ impl Driver {
                 .send(session, Command::Welcome { epoch, unwanted }),
             Effect::Grant {
                 session, leases, ..
-            } => self.outboxes.send(session, Command::Grant(leases)),
+            } => self.outboxes.send(session, Command::Grant { leases, seq }),
             Effect::Cancel { session, attempts } => {
                 self.outboxes.send(session, Command::Cancel(attempts));
             }

@@ -50,17 +50,9 @@ impl OpenSet {
         Ok(bytes)
     }
 
-    /// Reads a part of one input. Blocks.
-    pub(crate) fn read_part(
-        &self,
-        index: TaskIndex,
-        buffer: &mut [u8],
-        from: u64,
-    ) -> Result<usize, InputError> {
-        let (offset, length) = self.place(index)?;
-        let left = u64::from(length).saturating_sub(from);
-        let want = buffer.len().min(left as usize);
-        Ok(self.file.read_at(&mut buffer[..want], offset + from)?)
+    /// The file that the inputs are in.
+    pub(crate) fn file(&self) -> &BlobFile {
+        &self.file
     }
 
     /// Where an input is in the file.

@@ -17,9 +17,9 @@ use crate::driver::Durable;
 
 pub(crate) use job::JobView;
 pub(crate) use node::NodeView;
-pub(crate) use show::{Outcomes, ShownNode, result_of_report};
+pub(crate) use show::{OutcomeError, Outcomes, ShownNode, base64, result_of_report};
 pub(crate) use state::{Happening, State};
-pub(crate) use task::{Stage, TaskView};
+pub(crate) use task::TaskView;
 
 /// News that wait for the slowest listener; one that falls further behind is told to read again.
 const NEWS_MAX: usize = 8_192;

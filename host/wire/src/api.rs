@@ -17,12 +17,14 @@ pub use job::{
     JobAccepted, JobCounts, JobEvent, JobList, JobState, JobStatus, NodeShare, SubmitJob,
 };
 pub use node::{
-    Health, Mode, ModeReport, ModeSwitch, NodeList, NodeState, NodeStatus, PerformanceMetrics,
+    Health, ModeReport, ModeSwitch, NodeList, NodeState, NodeStatus, PerformanceMetrics, Revoked,
 };
 pub use result::{
     OutputEncoding, ProcessingResult, ResultBody, ResultMetadata, ResultPage, TaskState, TaskStatus,
 };
 pub use task::{ProcessingTask, TaskData, TaskPosted, TaskRequest};
+
+pub use crate::record::Mode;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hearth_core::Grant;
 use hearth_wire::message::Refusal;
-use hearth_wire::{AttemptId, Epoch, SessionId, limits};
+use hearth_wire::{AttemptId, Epoch, Seq, SessionId, limits};
 use tokio::sync::mpsc;
 
 /// What a session is told to say to its node.
@@ -16,7 +16,11 @@ pub(crate) enum Command {
         unwanted: Vec<AttemptId>,
     },
     /// Work; inputs and releases are filled in by the session.
-    Grant(Vec<Grant>),
+    Grant {
+        leases: Vec<Grant>,
+        /// The record that holds them, or a later one.
+        seq: Seq,
+    },
     /// Attempts that are wanted no longer.
     Cancel(Vec<AttemptId>),
     /// Attempts to park.

@@ -69,8 +69,15 @@ impl JobView {
         }
     }
 
-    /// Whether every task is terminal.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Notes the end of the last task.
+    pub(crate) fn close_if_over(&mut self, at: Millis) {
+        if self.ended.is_none() && self.is_over() {
+            self.ended = Some(at);
+            self.state = JobState::Closed;
+        }
+    }
+
+    fn is_over(&self) -> bool {
         let counts = &self.counts;
         counts.queued == 0 && counts.leased == 0 && counts.provisional == 0 && counts.finalised == 0
     }

@@ -73,7 +73,7 @@ impl<'a> Outcomes<'a> {
 fn decides(verdict: Verdict) -> bool {
     matches!(
         verdict,
-        Verdict::Settled | Verdict::Provisional | Verdict::Failed(_)
+        Verdict::Settled | Verdict::Provisional | Verdict::Differs | Verdict::Failed(_)
     )
 }
 

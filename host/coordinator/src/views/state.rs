@@ -1,23 +1,28 @@
 //! The fold: what each record changes in what is shown.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use hearth_store::{Entry, Position};
 use hearth_wire::api::JobState;
 use hearth_wire::record::{
-    Fact, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact, TaskEnd, Verdict,
+    Fact, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact, Standing, TaskEnd, Verdict,
 };
-use hearth_wire::{AttemptId, Epoch, JobId, Millis, NodeId, ReleaseId, Seq, TaskId, TrustPolicy};
+use hearth_wire::{
+    AttemptId, Epoch, JobId, Millis, NodeId, ReleaseId, Seq, TaskId, TaskIndex, TrustPolicy,
+};
 
 use super::job::JobView;
 use super::node::Nodes;
-use super::task::Stage;
+use super::task::{Stage, TaskView};
 use crate::clock::WallTimes;
 use crate::fact::ShellFact;
 
 /// Past switches of the mode that are shown.
 const SWITCHES_MAX: usize = 64;
+
+/// Checkpoints of one task that are remembered: two for each attempt that may be live.
+const CHECKPOINTS_PER_TASK_MAX: usize = 16;
 
 /// Everything that is shown to clients, as of one record.
 #[derive(Debug, Default)]
@@ -37,6 +42,18 @@ pub(crate) struct State {
     live: HashMap<AttemptId, Live>,
     /// The same by task, to end all attempts of one.
     by_task: BTreeMap<(TaskId, AttemptId), NodeId>,
+    /// Reports that may yet become the result of their task: only of tasks that are being checked.
+    candidates: HashMap<TaskId, Vec<Candidate>>,
+    /// The checkpoints of each task that is not terminal: core names them by sequence number.
+    checkpoints: BTreeMap<(TaskId, Seq), Position>,
+}
+
+/// A report that may yet become the result of its task.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    attempt: AttemptId,
+    position: Position,
+    place: u32,
 }
 
 /// A release that jobs may use.
@@ -137,9 +154,10 @@ impl State {
                 self.end_job(*job, *how, record.at);
                 tell(Happening::Changed(*job));
             }
-            Fact::JobsForgotten { through } => {
-                self.jobs
-                    .retain(|job, view| job > through || view.state == JobState::Open);
+            Fact::JobsForgotten { jobs } => {
+                for job in jobs {
+                    self.jobs.remove(job);
+                }
             }
             Fact::NodeJoined { profile, resumed } => {
                 let node = profile.node;
@@ -171,6 +189,13 @@ impl State {
                 if let Some(view) = self.nodes.get_mut(*node) {
                     view.standing = *standing;
                     view.reason.clone_from(reason);
+                }
+                if *standing == Standing::Quarantined {
+                    for task in self.take_back(*node) {
+                        let node = Some(*node);
+                        tell(Happening::Amended { task, node });
+                        tell(Happening::Changed(task.job));
+                    }
                 }
             }
             Fact::Leased { node, leases, .. } => {
@@ -219,6 +244,12 @@ impl State {
                     tell(Happening::Changed(report.task.job));
                 }
             }
+            Fact::TasksFailed { tasks, .. } => {
+                for task in tasks {
+                    self.task_failed(*task, record.at);
+                    tell(Happening::Changed(task.job));
+                }
+            }
             Fact::ModeChanged { mode, reason } => {
                 self.mode = *mode;
                 self.switches.truncate(SWITCHES_MAX - 1);
@@ -230,9 +261,12 @@ impl State {
                     self.wall.anchor(at, unix_millis);
                 }
             }
+            Fact::Checkpointed { task, .. } => {
+                self.checkpoints.insert((*task, entry.seq), entry.position);
+                self.forget_old_checkpoints(*task);
+            }
             Fact::Paused { .. }
             | Fact::Resumed { .. }
-            | Fact::Checkpointed { .. }
             | Fact::ModeWanted { .. }
             | Fact::Suspicion { .. } => {}
         }
@@ -250,8 +284,38 @@ impl State {
             .map(|(_, node)| *node)
     }
 
-    /// Live attempts in the realm.
-    pub(crate) fn leased(&mut self, node: NodeId, lease: &LeaseFact) {
+    /// Where the record of a task's checkpoint is.
+    pub(crate) fn checkpoint(&self, task: TaskId, seq: Seq) -> Option<Position> {
+        self.checkpoints.get(&(task, seq)).copied()
+    }
+
+    /// Whether a node has a live lease.
+    pub(crate) fn has_lease(&self, node: NodeId) -> bool {
+        let view = self.nodes.get(node);
+        view.is_some_and(|view| !view.attempts.is_empty())
+    }
+
+    /// The tasks of which a node has a live lease.
+    fn leased_tasks(&self, node: NodeId) -> impl Iterator<Item = TaskId> {
+        let attempts = self.nodes.get(node).map(|view| &view.attempts);
+        let attempts = attempts.into_iter().flatten();
+        attempts.filter_map(|attempt| Some(self.live.get(attempt)?.task))
+    }
+
+    /// The jobs of those tasks.
+    pub(crate) fn leased_jobs(&self, node: NodeId) -> BTreeSet<JobId> {
+        self.leased_tasks(node).map(|task| task.job).collect()
+    }
+
+    /// Where the records of their checkpoints are.
+    pub(crate) fn leased_checkpoints(&self, node: NodeId) -> impl Iterator<Item = Position> {
+        self.leased_tasks(node).flat_map(|task| {
+            let range = (task, Seq(0))..=(task, Seq(u64::MAX));
+            self.checkpoints.range(range).map(|(_, position)| *position)
+        })
+    }
+
+    fn leased(&mut self, node: NodeId, lease: &LeaseFact) {
         self.totals.leases += 1;
         self.live.insert(
             lease.attempt,
@@ -299,6 +363,22 @@ impl State {
             .nodes
             .get(node)
             .is_some_and(|view| view.profile.kind.is_trusted());
+        if matches!(report.verdict, Verdict::Provisional | Verdict::Differs) {
+            let candidates = self.candidates.entry(report.task).or_default();
+            candidates.push(Candidate {
+                attempt: report.attempt,
+                position,
+                place,
+            });
+        }
+        let confirmed = match report.verdict {
+            Verdict::Confirmed { result } => self
+                .candidates
+                .get(&report.task)
+                .and_then(|all| all.iter().find(|one| one.attempt == result))
+                .copied(),
+            _ => None,
+        };
         let job = self.jobs.get_mut(&report.task.job)?;
         let checked = job.spec.options.trust != TrustPolicy::Fast;
         let mut replaced = None;
@@ -321,7 +401,15 @@ impl State {
                 }
                 Verdict::Confirmed { .. } => {
                     ended = true;
-                    task.set_stage(Stage::Settled);
+                    match confirmed {
+                        Some(right) => {
+                            if before != Some(right.place) {
+                                replaced = before;
+                            }
+                            task.set_outcome(Stage::Settled, right.position, right.place);
+                        }
+                        None => task.set_stage(Stage::Settled),
+                    }
                     task.verified = checked;
                 }
                 Verdict::Failed(_) => {
@@ -336,10 +424,7 @@ impl State {
             Verdict::Settled | Verdict::Confirmed { .. } => self.totals.settled += 1,
             _ => {}
         }
-        if job.is_over() && job.ended.is_none() {
-            job.ended = Some(at);
-            job.state = JobState::Closed;
-        }
+        job.close_if_over(at);
         match report.verdict {
             Verdict::Retry | Verdict::Failed(_) => self.count_failure(node),
             Verdict::Noted => {}
@@ -351,8 +436,66 @@ impl State {
         }
         if ended {
             self.end_attempts_of(report.task);
+            self.candidates.remove(&report.task);
+            self.forget_checkpoints(report.task);
         }
         replaced.map(|place| self.nodes.at(place).map(|view| view.profile.node))
+    }
+
+    /// A task ended without a result, though no report said so.
+    fn task_failed(&mut self, task: TaskId, at: Millis) {
+        self.totals.failed += 1;
+        self.end_attempts_of(task);
+        self.candidates.remove(&task);
+        self.forget_checkpoints(task);
+        if let Some(job) = self.jobs.get_mut(&task.job) {
+            job.change(task.index, |task| task.set_stage(Stage::Failed));
+            job.close_if_over(at);
+        }
+    }
+
+    /// Takes back what is provisional from a node that was found wrong.
+    fn take_back(&mut self, node: NodeId) -> Vec<TaskId> {
+        let Some(place) = self.nodes.position(node) else {
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.ended.is_none()) {
+            for index in 0..job.tasks.len() as u32 {
+                let index = TaskIndex(index);
+                let from_it = job.task(index).is_some_and(|task| {
+                    task.stage() == Stage::Provisional && task.node() == Some(place)
+                });
+                if from_it {
+                    job.change(index, TaskView::reopen);
+                    taken.push(TaskId { job: *id, index });
+                }
+            }
+        }
+        for task in &taken {
+            self.candidates.remove(task);
+        }
+        taken
+    }
+
+    fn forget_checkpoints(&mut self, task: TaskId) {
+        while let Some((key, _)) = self
+            .checkpoints
+            .range((task, Seq(0))..=(task, Seq(u64::MAX)))
+            .next()
+        {
+            let key = *key;
+            self.checkpoints.remove(&key);
+        }
+    }
+
+    /// Core goes on from the furthest checkpoint of each attempt, so older ones are not named again.
+    fn forget_old_checkpoints(&mut self, task: TaskId) {
+        let range = (task, Seq(0))..=(task, Seq(u64::MAX));
+        let keys: Vec<_> = self.checkpoints.range(range).map(|(key, _)| *key).collect();
+        for key in keys.iter().rev().skip(CHECKPOINTS_PER_TASK_MAX) {
+            self.checkpoints.remove(key);
+        }
     }
 
     fn count_failure(&mut self, node: NodeId) {
@@ -378,6 +521,8 @@ impl State {
         for attempt in attempts {
             self.end_attempt(attempt);
         }
+        self.candidates.retain(|task, _| task.job != id);
+        self.checkpoints.retain(|(task, _), _| task.job != id);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::Mode;
 use crate::{Epoch, NodeId, RealmId, Seq};
 
 /// `GET /v1/nodes`
@@ -75,19 +76,6 @@ pub struct PerformanceMetrics {
     pub task_completion_rate: f64,
 }
 
-/// Where work goes now: a label derived from what happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// To volunteers.
-    Distributed,
-    /// To volunteers and the local host.
-    Hybrid,
-    /// To the local host only.
-    #[default]
-    Local,
-}
-
 /// `GET /v1/modes`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModeReport {
@@ -139,4 +127,13 @@ pub struct Health {
     pub version: String,
     /// The coordinator's own local host, if it has one.
     pub local_node: Option<NodeId>,
+}
+
+/// Answer to `POST /v1/nodes/ID/revoke`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Who is shut out.
+    pub node: NodeId,
+    /// Position of its record, for `min_seq`; zero if it never joined as a node.
+    pub seq: Seq,
 }

@@ -1,0 +1,58 @@
+//! The HTTP API: one file per subject.
+
+mod auth;
+mod blobs;
+mod content;
+mod events;
+mod inputs;
+mod jobs;
+mod nodes;
+mod openapi;
+mod outputs;
+mod problem;
+mod realm;
+mod releases;
+mod results;
+mod routes;
+mod serve;
+mod tasks;
+mod upload;
+
+pub(crate) use auth::{Caller, PlainGate};
+pub(crate) use problem::Problem;
+pub(crate) use routes::router;
+pub(crate) use serve::{Origin, serve};
+
+pub(crate) use crate::views::base64;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hearth_net::http::body::read_all;
+use hearth_wire::limits;
+use serde::de::DeserializeOwned;
+
+use crate::shell::Shell;
+
+/// What handlers share.
+pub(crate) type Shared = axum::extract::State<Arc<Shell>>;
+
+/// The JSON of a request's body.
+pub(crate) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let bytes = read_body(body, limits::API_BODY_BYTES_MAX).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::json(&error))
+}
+
+async fn read_body(body: Body, max: usize) -> Result<bytes::Bytes, Problem> {
+    let limit = Duration::from_millis(limits::API_BODY_MILLIS);
+    Ok(read_all(body, max, limit).await?)
+}
+
+/// Runs what may wait for the disk on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Problem::stopping())
+}

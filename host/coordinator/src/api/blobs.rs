@@ -1,0 +1,131 @@
+//! Blobs by digest.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hearth_store::PartialName;
+use hearth_wire::api::BlobStored;
+use hearth_wire::record::Fact;
+use hearth_wire::{Body as WireBody, Digest, NodeId, Role, limits};
+
+use super::upload::{self, Part, Received};
+use super::{Caller, Problem, Shared, blocking, content};
+use crate::shell::Shell;
+use crate::views::State as Shown;
+
+pub(super) async fn put(
+    State(shell): Shared,
+    caller: Caller,
+    Path(digest): Path<Digest>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let max = match caller.role {
+        Role::Node => {
+            // An output or a checkpoint: only of work that it has.
+            if !shell.views.read().has_lease(caller.node) {
+                return Err(Problem::forbidden("a node uploads only while it has a lease"));
+            }
+            limits::OUTPUT_BYTES_MAX.max(limits::CHECKPOINT_BYTES_MAX)
+        }
+        _ => limits::BLOB_BYTES_MAX,
+    };
+    let name = PartialName {
+        owner: caller.owner.0,
+        blob: digest,
+    };
+    let part = Part::of(&headers)?;
+    let received = upload::receive(shell.blobs.clone(), name, part, max, body).await?;
+    match received {
+        Received::More(offset) => Ok(upload::progress(offset)),
+        Received::All(partial) => {
+            let blob = blocking(move || partial.finish()).await??;
+            Ok((StatusCode::CREATED, Json(BlobStored { blob })).into_response())
+        }
+    }
+}
+
+/// Tells whoever may upload whether it is needed. Who knows a digest has had the bytes.
+pub(super) async fn head(
+    State(shell): Shared,
+    caller: Caller,
+    Path(digest): Path<Digest>,
+) -> Result<Response, Problem> {
+    let name = PartialName {
+        owner: caller.owner.0,
+        blob: digest,
+    };
+    upload::state(shell.blobs.clone(), name).await
+}
+
+pub(super) async fn get(
+    State(shell): Shared,
+    caller: Caller,
+    Path(digest): Path<Digest>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let refused = || Problem::not_found(format!("blob {digest}"));
+    if !may_read(&shell, &caller, digest) {
+        return Err(refused());
+    }
+    let store = shell.blobs.clone();
+    let file = blocking(move || store.open_blob(&digest)).await?;
+    let file = file.map_err(|error| match error {
+        hearth_store::StoreError::NotFound(_) => refused(),
+        other => other.into(),
+    })?;
+    let len = file.len();
+    Ok(content::of_file(
+        &headers,
+        file,
+        0,
+        len,
+        "application/octet-stream",
+    ))
+}
+
+/// A node reads what its live leases name; an author, the components of its jobs.
+fn may_read(shell: &Shell, caller: &Caller, digest: Digest) -> bool {
+    if caller.role == Role::Admin {
+        return true;
+    }
+    let state = shell.views.read();
+    match caller.role {
+        Role::Author => state.jobs.values().any(|job| {
+            job.spec.owner == caller.owner && component(&state, job.spec.release) == Some(digest)
+        }),
+        Role::Node => leased_component(&state, caller.node, digest)
+            || leased_checkpoint(shell, &state, caller.node, digest),
+        _ => false,
+    }
+}
+
+fn component(state: &Shown, release: hearth_wire::ReleaseId) -> Option<Digest> {
+    let view = state.releases.get(&release)?;
+    Some(view.facts.component)
+}
+
+fn leased_component(state: &Shown, node: NodeId, digest: Digest) -> bool {
+    state.leased_jobs(node).into_iter().any(|job| {
+        let job = state.jobs.get(&job);
+        job.and_then(|job| component(state, job.spec.release)) == Some(digest)
+    })
+}
+
+fn leased_checkpoint(shell: &Shell, state: &Shown, node: NodeId, digest: Digest) -> bool {
+    state.leased_checkpoints(node).any(|position| {
+        let Ok(bytes) = shell.journal.read_at(position) else {
+            return false;
+        };
+        let record = hearth_wire::codec::decode::<hearth_wire::record::Record>(
+            &bytes,
+            limits::FRAME_BYTES_MAX,
+        );
+        let Ok(Fact::Checkpointed { checkpoint, .. }) = record.map(|record| record.fact) else {
+            return false;
+        };
+        matches!(checkpoint.state, WireBody::Blob(blob) if blob.digest == digest)
+    })
+}

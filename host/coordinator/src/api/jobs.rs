@@ -1,0 +1,202 @@
+//! Jobs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use hearth_core::{Answer, Event};
+use hearth_wire::api::{JobAccepted, JobList, JobStatus, SubmitJob};
+use hearth_wire::{InputSet, JobId, JobOptions, JobSpec, ReleaseId, Role, Seq};
+use serde::Deserialize;
+
+use super::inputs::check_media_type;
+use super::{Caller, Problem, Shared, read_json};
+use crate::clock::unix_now;
+use crate::shell::Shell;
+
+/// Jobs in one list.
+const LIST_MAX: usize = 1_000;
+/// Jobs in one list that names no limit.
+const LIST_DEFAULT: usize = 100;
+
+/// Query of a read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MinSeq {
+    min_seq: Option<u64>,
+}
+
+/// Query of a list of jobs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    min_seq: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Waits until what is shown is new enough.
+pub(super) async fn wait(shell: &Shell, min_seq: Option<u64>) -> Result<(), Problem> {
+    match min_seq {
+        Some(seq) => Ok(shell.views.wait_for(Seq(seq)).await?),
+        None => Ok(()),
+    }
+}
+
+impl MinSeq {
+    pub(super) async fn wait(&self, shell: &Shell) -> Result<(), Problem> {
+        wait(shell, self.min_seq).await
+    }
+}
+
+pub(super) async fn submit(
+    State(shell): Shared,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<JobAccepted>), Problem> {
+    let mut request: SubmitJob = read_json(body).await?;
+    if let Some(key) = headers.get("idempotency-key") {
+        let key = key.to_str().map_err(|_| {
+            Problem::bad_request("bad-idempotency-key", "Idempotency-Key must be ASCII")
+        })?;
+        request
+            .options
+            .idempotency_key
+            .get_or_insert_with(|| key.to_owned());
+    }
+    let accepted = accept(
+        &shell,
+        &caller,
+        request.release,
+        request.inputs,
+        request.options,
+    )
+    .await?;
+    let status = if accepted.existing {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    Ok((status, Json(accepted)))
+}
+
+/// Checks what core takes on trust, and asks core.
+pub(super) async fn accept(
+    shell: &Arc<Shell>,
+    caller: &Caller,
+    release: ReleaseId,
+    inputs: InputSet,
+    options: JobOptions,
+) -> Result<JobAccepted, Problem> {
+    check_media_type(&inputs.media_type)?;
+    if inputs.count == 0 {
+        return Err(hearth_core::RequestRefusal::EmptyJob.into());
+    }
+    if !shell.submissions.take(caller.owner.0, Instant::now()) {
+        return Err(Problem::client(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-submissions",
+            "you submit more often than this realm allows",
+            "wait a second, or put more inputs into one job",
+        ));
+    }
+    let known = {
+        let shell = Arc::clone(shell);
+        super::blocking(move || {
+            let known = shell.releases.get(release)?;
+            let trust = shell.trusted().trust.clone();
+            shell.releases.still_trusted(&known, &trust, unix_now())
+        })
+        .await?
+    };
+    known?;
+    let set = shell.inputs.open(inputs.root).await?;
+    set.index.matches(&inputs).map_err(|error| {
+        Problem::bad_request("inputs-mismatch", error.to_string())
+    })?;
+    let spec = JobSpec {
+        release,
+        inputs,
+        owner: caller.owner,
+        options,
+    };
+    let answer = shell
+        .driver
+        .ask(|request| Event::Submit { request, spec })
+        .await??;
+    match answer {
+        Answer::Submitted {
+            job,
+            seq,
+            tasks,
+            existing,
+        } => Ok(JobAccepted {
+            job,
+            seq,
+            tasks,
+            existing,
+        }),
+        other => Err(Problem::ours(format!("{other:?} as answer to a submission"))),
+    }
+}
+
+pub(super) async fn list(
+    State(shell): Shared,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<JobList>, Problem> {
+    wait(&shell, query.min_seq).await?;
+    let limit = query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
+    let state = shell.views.read();
+    let jobs = state
+        .jobs
+        .iter()
+        .rev()
+        .filter(|(_, job)| caller.may_read(job))
+        .take(limit)
+        .map(|(id, job)| state.job_status(*id, job))
+        .collect();
+    let seq = state.seq;
+    Ok(Json(JobList { jobs, seq }))
+}
+
+pub(super) async fn status(
+    State(shell): Shared,
+    caller: Caller,
+    Path(job): Path<JobId>,
+    Query(query): Query<MinSeq>,
+) -> Result<Json<JobStatus>, Problem> {
+    query.wait(&shell).await?;
+    Ok(Json(shown(&shell, &caller, job)?))
+}
+
+/// How a job stands, if the caller may know.
+pub(super) fn shown(shell: &Shell, caller: &Caller, job: JobId) -> Result<JobStatus, Problem> {
+    let state = shell.views.read();
+    let view = state.jobs.get(&job).filter(|view| caller.may_read(view));
+    view.map(|view| state.job_status(job, view))
+        .ok_or_else(|| Problem::not_found(job))
+}
+
+pub(super) async fn cancel(
+    State(shell): Shared,
+    caller: Caller,
+    Path(job): Path<JobId>,
+) -> Result<Json<JobStatus>, Problem> {
+    let owner = (caller.role != Role::Admin).then_some(caller.owner);
+    let answer = shell
+        .driver
+        .ask(|request| Event::Cancel {
+            request,
+            job,
+            owner,
+        })
+        .await??;
+    if let Answer::Cancelled { seq } = answer {
+        shell.views.wait_for(seq).await?;
+    }
+    Ok(Json(shown(&shell, &caller, job)?))
+}

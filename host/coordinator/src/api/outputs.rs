@@ -1,0 +1,61 @@
+//! Outputs as they are.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TaskIndex};
+
+use super::{Caller, Problem, Shared, blocking, content};
+use crate::views::{OutcomeError, Outcomes};
+
+pub(super) async fn get(
+    State(shell): Shared,
+    caller: Caller,
+    Path((job, index)): Path<(JobId, TaskIndex)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let task = TaskId { job, index };
+    let position = {
+        let state = shell.views.read();
+        let view = state.jobs.get(&job).filter(|view| caller.may_read(view));
+        let found = view.and_then(|view| view.task(index));
+        let found = found.ok_or_else(|| Problem::not_found(task))?;
+        found.outcome().ok_or_else(|| no_output(task))?
+    };
+    let reader = Arc::clone(&shell);
+    let output = blocking(move || -> Result<Option<Output>, OutcomeError> {
+        let mut outcomes = Outcomes::new(&reader.journal);
+        let (report, _) = outcomes.report(position, task)?;
+        Ok(match &report.outcome {
+            Outcome::Returned(output) => Some(output.clone()),
+            _ => None,
+        })
+    })
+    .await??;
+    let output = output.ok_or_else(|| no_output(task))?;
+    match output.body {
+        Body::Inline(bytes) => Ok(content::of_bytes(&headers, bytes, &output.media_type)),
+        Body::Blob(blob) => {
+            let store = shell.blobs.clone();
+            let file = blocking(move || store.open_blob(&blob.digest)).await??;
+            Ok(content::of_file(
+                &headers,
+                file,
+                0,
+                blob.len,
+                &output.media_type,
+            ))
+        }
+    }
+}
+
+fn no_output(task: TaskId) -> Problem {
+    Problem::client(
+        StatusCode::NOT_FOUND,
+        "no-output",
+        format!("{task} has no output (yet)"),
+        "look at its state and result first",
+    )
+}

@@ -1,0 +1,115 @@
+//! From an accepted stream to the router.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hearth_net::http::guard::check_request;
+use hearth_net::http::{HttpLimits, ServeError};
+use hearth_net::shutdown::Shutdown;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{Caller, PlainGate, Problem};
+use crate::shell::Shell;
+
+/// Where requests of a connection come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// A connection whose certificate was verified, or the local host's.
+    Member(Caller),
+    /// The listener without TLS: each request shows who it is.
+    Plain(PlainGate),
+    /// Somebody who wants to enrol, and has nothing to show but a token in the body.
+    Stranger,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<S>(
+    stream: S,
+    router: Router,
+    origin: Origin,
+    deadline: Option<Instant>,
+    shutdown: Shutdown,
+) -> Result<(), ServeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = WithOrigin {
+        inner: TowerToHyperService::new(router),
+        origin,
+    };
+    hearth_net::http::serve(stream, service, &HttpLimits::default(), deadline, shutdown).await
+}
+
+struct WithOrigin {
+    inner: TowerToHyperService<Router>,
+    origin: Origin,
+}
+
+impl Service<hyper::Request<Incoming>> for WithOrigin {
+    type Response = Response;
+    type Error = <TowerToHyperService<Router> as Service<hyper::Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<hyper::Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.origin.clone());
+        self.inner.call(request)
+    }
+}
+
+/// In front of every route: what no request may be, and who asks.
+pub(super) async fn gate(
+    State(shell): State<Arc<Shell>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    shell.metrics.requests.inc();
+    let response = match admit(&shell, &mut request) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused,
+    };
+    if response.status().is_client_error() || response.status().is_server_error() {
+        shell.metrics.refused_requests.inc();
+    }
+    response
+}
+
+fn admit(shell: &Shell, request: &mut Request) -> Result<(), Response> {
+    let refuse = |refused: hearth_net::http::guard::RequestRefused| {
+        (refused.status(), axum::Json(refused.to_api_error())).into_response()
+    };
+    check_request(request).map_err(refuse)?;
+    let origin = request.extensions().get::<Origin>().cloned();
+    let caller = match origin {
+        Some(Origin::Member(caller)) => {
+            // A certificate may have been revoked while its connection is kept.
+            if !caller.local && shell.trusted().policy.is_revoked(caller.node) {
+                let problem = Problem::forbidden("this certificate is revoked");
+                return Err(problem.into_response());
+            }
+            caller
+        }
+        Some(Origin::Plain(gate)) => {
+            gate.hosts.check(request).map_err(refuse)?;
+            if is_open(request.uri().path()) {
+                return Ok(());
+            }
+            gate.caller(request.headers())
+                .map_err(IntoResponse::into_response)?
+        }
+        Some(Origin::Stranger) | None => return Ok(()),
+    };
+    request.extensions_mut().insert(caller);
+    Ok(())
+}
+
+/// What may be read without a token on this machine: whether we live, and what the API is.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/healthz" | "/v1/openapi.json")
+}

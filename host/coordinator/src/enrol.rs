@@ -1,0 +1,136 @@
+//! The door for those who have no certificate yet.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use hearth_core::Event;
+use hearth_identity::{EnrolError, InvitationError, Redeemed, certificate_pem, verify_invitation};
+use hearth_wire::api::{EnrolRequest, Enrolled, RenewRequest};
+use hearth_wire::{Redemption, limits};
+use serde::de::DeserializeOwned;
+
+use crate::api::{Problem, base64, read_json};
+use crate::clock::unix_now;
+use crate::fact::ShellFact;
+use crate::shell::Shell;
+
+/// The routes of the enrolment protocol.
+pub(crate) fn router(shell: Arc<Shell>) -> Router {
+    Router::new()
+        .route("/enrol", post(enrol))
+        .route("/renew", post(renew))
+        .fallback(|| async { Problem::not_found("such route") })
+        .with_state(shell)
+}
+
+async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    read_json(body).await
+}
+
+/// Redeems a token: it belongs to the first key that presents it, once that is in the journal.
+async fn enrol(
+    State(shell): State<Arc<Shell>>,
+    body: Body,
+) -> Result<(StatusCode, Json<Enrolled>), Problem> {
+    let request: EnrolRequest = read(body).await?;
+    if request.name.is_empty()
+        || request.name.len() > limits::NAME_BYTES_MAX
+        || request.name.contains(char::is_control)
+    {
+        return Err(Problem::bad_request(
+            "bad-name",
+            format!(
+                "a name has 1 to {} bytes and no control characters",
+                limits::NAME_BYTES_MAX
+            ),
+        ));
+    }
+    let now = unix_now();
+    let invitation = verify_invitation(&request.token, Some(shell.realm), now)?;
+    let granted = shell.authority.grant(
+        &invitation,
+        &shell.trusted().policy,
+        &request.csr_pem,
+        &request.name,
+        now,
+    )?;
+    let redeemed = shell.redemptions().redeem(granted, now)?;
+    let redemption = match redeemed {
+        Redeemed::Again(redemption) => redemption,
+        Redeemed::First(redemption) => {
+            remember(&shell, &redemption).await?;
+            redemption
+        }
+    };
+    tracing::info!(
+        node = %redemption.node.short(),
+        role = %invitation.role,
+        name = %request.name,
+        "enrolled"
+    );
+    let certificate = certificate_pem(&redemption.certificate);
+    Ok((StatusCode::CREATED, Json(answer(&shell, certificate))))
+}
+
+/// A redemption counts only once it is durable: a token that is answered can never be used by
+/// somebody else, whatever happens to this process.
+async fn remember(shell: &Shell, redemption: &Redemption) -> Result<(), Problem> {
+    let bytes = ShellFact::Redeemed(redemption.clone()).encode();
+    let noted = shell.driver.ask(|request| Event::Shell {
+        request: Some(request),
+        bytes,
+    });
+    noted.await?.map_err(Problem::from)?;
+    Ok(())
+}
+
+async fn renew(
+    State(shell): State<Arc<Shell>>,
+    body: Body,
+) -> Result<Json<Enrolled>, Problem> {
+    let request: RenewRequest = read(body).await?;
+    let certificate = {
+        let trusted = shell.trusted();
+        shell.authority.renew(
+            &request.certificate_pem,
+            &request.csr_pem,
+            &trusted.policy,
+            unix_now(),
+        )?
+    };
+    Ok(Json(answer(&shell, certificate_pem(&certificate))))
+}
+
+fn answer(shell: &Shell, certificate_pem: String) -> Enrolled {
+    Enrolled {
+        certificate_pem,
+        ca_pem: shell.authority.ca().pem(),
+        policy: base64(&shell.trusted().policy.bundle_bytes()),
+    }
+}
+
+impl From<InvitationError> for Problem {
+    fn from(error: InvitationError) -> Self {
+        Self::client(
+            StatusCode::FORBIDDEN,
+            "bad-invitation",
+            error.to_string(),
+            "ask the realm's owner for a new invitation",
+        )
+    }
+}
+
+impl From<EnrolError> for Problem {
+    fn from(error: EnrolError) -> Self {
+        Self::client(
+            StatusCode::FORBIDDEN,
+            "enrolment-refused",
+            error.to_string(),
+            "ask the realm's owner for a new invitation",
+        )
+    }
+}

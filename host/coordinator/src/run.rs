@@ -1,0 +1,289 @@
+//! Start, life and end of a coordinator.
+
+mod housekeeping;
+mod open;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use hearth_identity::RealmDir;
+use hearth_net::http::guard::HostPolicy;
+use hearth_net::listen::{ListenLimits, Listener};
+use hearth_net::shutdown::{Shutdown, ShutdownTrigger, shutdown};
+use hearth_net::tls::{Identity, ServerTls};
+use hearth_wire::NodeId;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::accept::{self, Doors};
+use crate::api::{self, PlainGate};
+use crate::bucket::Buckets;
+use crate::clock::unix_now;
+use crate::config::{CoordinatorConfig, PlainListener};
+use crate::driver::{self, Action, Driver, DriverParts, FOLLOWER_BATCHES_MAX};
+use crate::error::CoordinatorError;
+use crate::metrics::Metrics;
+use crate::nodes::Connections;
+use crate::shell::{Shell, Trusted};
+use crate::views::Views;
+use crate::{enrol, local};
+
+/// Event streams at once: each costs a task and a connection.
+const FOLLOWERS_MAX: usize = 1_024;
+
+/// Submissions that may come at once, in seconds of the allowed rate.
+const SUBMISSION_BURST_SECONDS: u32 = 10;
+
+/// Where a coordinator listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bound {
+    /// With TLS, in the order of the configuration.
+    pub listen: Vec<SocketAddr>,
+    /// Without TLS, on a loopback address.
+    pub plain: Option<SocketAddr>,
+}
+
+/// Runs a coordinator until `stop` is ready, then lets what is under way end within the configured
+/// grace. `on_bound` hears where it listens, once everything is ready.
+///
+/// # Errors
+///
+/// [`CoordinatorError`]: it could not start, or had to end because its disk failed. Whatever it had
+/// acknowledged is in the journal in every case.
+pub async fn run(
+    config: CoordinatorConfig,
+    stop: impl Future<Output = ()>,
+    on_bound: impl FnOnce(&Bound),
+) -> Result<(), CoordinatorError> {
+    let (trigger, listener) = shutdown();
+    let grace = config.shutdown_grace;
+    let mut running = start(config, listener).await?;
+    on_bound(&running.bound);
+    tracing::info!(
+        listen = ?running.bound.listen,
+        realm = %running.shell.realm.short(),
+        epoch = %running.shell.epoch,
+        "the coordinator is ready"
+    );
+    let ended = tokio::select! {
+        () = stop => None,
+        ended = &mut running.driver => Some(("driver", ended.ok())),
+        _ = running.follower.join_next() => Some(("follower", None)),
+    };
+    match ended {
+        Some((_, Some(Err(error)))) => Err(error),
+        Some((part, _)) => Err(CoordinatorError::Ended(part)),
+        None => running.stop(&trigger, grace).await,
+    }
+}
+
+/// A coordinator that lives.
+struct Running {
+    shell: Arc<Shell>,
+    bound: Bound,
+    /// Everything that ends by itself once shutdown is asked for.
+    parts: JoinSet<()>,
+    follower: JoinSet<()>,
+    driver: oneshot::Receiver<Result<(), CoordinatorError>>,
+    _announcements: Vec<hearth_net::mdns::Announcement>,
+}
+
+impl Running {
+    /// Takes no more connections, tells everybody, and closes the journal last.
+    async fn stop(
+        mut self,
+        trigger: &ShutdownTrigger,
+        grace: Duration,
+    ) -> Result<(), CoordinatorError> {
+        tracing::info!("the coordinator shuts down");
+        trigger.request(grace);
+        let parts = async { while self.parts.join_next().await.is_some() {} };
+        // A little beyond the grace, which connections keep themselves.
+        if tokio::time::timeout(grace + Duration::from_secs(1), parts)
+            .await
+            .is_err()
+        {
+            tracing::warn!("some connections did not end in time and are cut");
+            self.parts.shutdown().await;
+        }
+        let (done, finished) = oneshot::channel();
+        if self.shell.driver.send(Action::Stop(done)).await.is_ok() {
+            let _ = finished.await;
+        }
+        match self.driver.await {
+            Ok(result) => result,
+            Err(_) => Err(CoordinatorError::Ended("driver")),
+        }
+    }
+}
+
+async fn start(
+    config: CoordinatorConfig,
+    shutdown: Shutdown,
+) -> Result<Running, CoordinatorError> {
+    let realm = RealmDir::open(&config.realm)?;
+    let opening = config.clone();
+    let data = realm.data_dir();
+    let realm_id = realm.realm();
+    let opened = tokio::task::spawn_blocking(move || open::open(&opening, &data, realm_id)).await;
+    let opened = opened.map_err(|_| CoordinatorError::Ended("start"))??;
+    let metrics = Arc::new(Metrics::default());
+    let (handle, actions) = driver::channel();
+    let (to_follower, durable) = mpsc::channel(FOLLOWER_BATCHES_MAX);
+    let views = Arc::new(Views::new(opened.state));
+    let epoch = opened.core.epoch();
+    let sessions = AtomicU64::new(opened.core.last_session().0 + 1);
+    let journal = opened.journal.reader();
+    let driver = start_driver(DriverParts {
+        core: opened.core,
+        clock: opened.clock,
+        journal: opened.journal,
+        actions,
+        follower: to_follower,
+        metrics: Arc::clone(&metrics),
+    })?;
+    let mut follower = JoinSet::new();
+    follower.spawn(Arc::clone(&views).follow(durable));
+    let submissions = config.submissions_per_second;
+    let shell = Arc::new(Shell {
+        realm: realm_id,
+        authority: realm.authority()?,
+        trusted: RwLock::new(Trusted {
+            policy: realm.policy_state()?,
+            trust: realm.trust()?,
+        }),
+        policy_changes: watch::Sender::new(0),
+        dir: realm,
+        epoch,
+        clock: opened.clock,
+        local_node: NodeId::default(),
+        driver: handle,
+        views,
+        journal,
+        blobs: opened.blobs,
+        inputs: opened.inputs,
+        releases: opened.releases,
+        connections: Connections::default(),
+        metrics,
+        submissions: Buckets::new(submissions, submissions * SUBMISSION_BURST_SECONDS),
+        shutdown,
+        redemptions: Mutex::new(opened.redemptions),
+        sessions,
+        followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        config,
+    });
+    let mut parts = JoinSet::new();
+    let (bound, identity) = listen(&shell, &mut parts)?;
+    parts.spawn(housekeeping::keep(Arc::clone(&shell), identity));
+    if let Some(local_host) = shell.config.local_host.clone() {
+        let router = api::router(Arc::clone(&shell));
+        parts.spawn(local::supervise(Arc::clone(&shell), local_host, router));
+    }
+    let announcements = announce(&shell, &bound);
+    Ok(Running {
+        shell,
+        bound,
+        parts,
+        follower,
+        driver,
+        _announcements: announcements,
+    })
+}
+
+/// The driver's thread: it writes files, which may block.
+fn start_driver(
+    parts: DriverParts,
+) -> Result<oneshot::Receiver<Result<(), CoordinatorError>>, CoordinatorError> {
+    let driver = Driver::new(parts)?;
+    let runtime = tokio::runtime::Handle::current();
+    let (sender, ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("hearth-driver".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when `run` was dropped.
+            let _ = sender.send(runtime.block_on(driver.run()));
+        })
+        .map_err(CoordinatorError::Thread)?;
+    Ok(ended)
+}
+
+fn listen(
+    shell: &Arc<Shell>,
+    parts: &mut JoinSet<()>,
+) -> Result<(Bound, Identity), CoordinatorError> {
+    let tls_error = |error: hearth_net::tls::TlsError| CoordinatorError::Tls(error.to_string());
+    let own = shell.dir.coordinator_tls(unix_now())?;
+    let identity = Identity::new(own.chain, own.key).map_err(tls_error)?;
+    let verifier = shell.authority.ca().client_verifier();
+    let tls = ServerTls::new(&identity, verifier).map_err(tls_error)?;
+    let doors = Doors {
+        shell: Arc::clone(shell),
+        api: api::router(Arc::clone(shell)),
+        enrol: enrol::router(Arc::clone(shell)),
+    };
+    let mut bound = Bound {
+        listen: Vec::new(),
+        plain: None,
+    };
+    for addr in shell.config.listen.iter().copied() {
+        let limits = ListenLimits::default();
+        let listener = Listener::bind(addr, tls.clone(), limits, shell.shutdown.clone())
+            .map_err(|source| CoordinatorError::Listen { addr, source })?;
+        bound.listen.push(listener.local_addr());
+        parts.spawn(accept::serve_tls(doors.clone(), listener));
+    }
+    if let Some(plain) = &shell.config.plain {
+        let addr = plain.addr;
+        if !addr.ip().is_loopback() {
+            return Err(CoordinatorError::NotLoopback(addr));
+        }
+        let limits = ListenLimits::default();
+        let listener = Listener::bind_plain(addr, limits, shell.shutdown.clone())
+            .map_err(|source| CoordinatorError::Listen { addr, source })?;
+        let local = listener.local_addr();
+        bound.plain = Some(local);
+        let gate = plain_gate(shell, plain, local);
+        parts.spawn(accept::serve_plain(doors, listener, gate));
+    }
+    Ok((bound, identity))
+}
+
+/// Only requests for this very address pass, and no web page's: a page of somebody else could reach
+/// a loopback address by a name of its own.
+fn plain_gate(shell: &Shell, plain: &PlainListener, local: SocketAddr) -> PlainGate {
+    let port = local.port();
+    let own = [local.to_string(), format!("localhost:{port}")];
+    let hosts = own.into_iter().chain(plain.hosts.iter().cloned());
+    let origins = plain
+        .hosts
+        .iter()
+        .flat_map(|host| [format!("http://{host}"), format!("https://{host}")]);
+    PlainGate {
+        hosts: Arc::new(HostPolicy::new(hosts, origins)),
+        tokens: shell.dir.path().join("tokens.toml"),
+    }
+}
+
+fn announce(shell: &Shell, bound: &Bound) -> Vec<hearth_net::mdns::Announcement> {
+    if !shell.config.announce {
+        return Vec::new();
+    }
+    bound
+        .listen
+        .iter()
+        .filter(|addr| !addr.ip().is_loopback())
+        .filter_map(|addr| {
+            let name = shell.dir.name();
+            let announced = hearth_net::mdns::announce(&shell.realm, name, addr.port());
+            announced
+                .inspect_err(|error| tracing::warn!(%error, "not announced on the local network"))
+                .ok()
+        })
+        .collect()
+}

@@ -1,0 +1,131 @@
+//! Opening a realm's data: one pass over the journal.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+
+use hearth_core::{Config, Coordinator, Event};
+use hearth_identity::Redemptions;
+use hearth_store::{BlobConfig, BlobStore, DirLock, Journal, JournalConfig, StoreError};
+use hearth_wire::codec;
+use hearth_wire::record::{Fact, Record};
+use hearth_wire::RealmId;
+
+use crate::clock::{Clock, unix_millis};
+use crate::config::CoordinatorConfig;
+use crate::error::CoordinatorError;
+use crate::fact::ShellFact;
+use crate::inputs::InputSets;
+use crate::releases::Releases;
+use crate::views::State;
+
+/// Bytes of all releases: core's limit of releases, a few KiB each.
+const RELEASES_BYTES_MAX: u64 = 512 << 20;
+
+/// Largest record that is read back. The store has its own, smaller limit.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Everything that is in a data directory.
+pub(super) struct Opened {
+    pub(super) core: Coordinator,
+    pub(super) clock: Clock,
+    pub(super) journal: Journal,
+    pub(super) state: State,
+    pub(super) redemptions: Redemptions,
+    pub(super) blobs: BlobStore,
+    pub(super) inputs: InputSets,
+    pub(super) releases: Releases,
+}
+
+/// Opens a data directory and begins a new epoch on it, durably. Blocks.
+pub(super) fn open(
+    config: &CoordinatorConfig,
+    data: &Path,
+    realm: RealmId,
+) -> Result<Opened, CoordinatorError> {
+    let lock = DirLock::acquire(data)?;
+    let store = |name, quota_bytes| {
+        let config = BlobConfig {
+            quota_bytes,
+            reserve_bytes: config.disk_reserve_bytes,
+            ..BlobConfig::default()
+        };
+        BlobStore::open(&lock, name, config)
+    };
+    let blobs = store("blobs", config.blob_bytes_max)?;
+    let inputs = InputSets::new(store("inputs", config.blob_bytes_max)?);
+    let releases = Releases::new(store("releases", RELEASES_BYTES_MAX)?);
+    let mut core = Coordinator::new(Config {
+        owner_tasks_max: config.open_tasks_per_author,
+        ..Config::default()
+    });
+    let mut state = State::default();
+    let mut redemptions = Redemptions::default();
+    let replay = |entry: hearth_store::Entry, bytes: &[u8]| -> Result<(), CoordinatorError> {
+        let record: Record =
+            codec::decode(bytes, RECORD_BYTES_MAX).map_err(|source| CoordinatorError::Record {
+                seq: entry.seq,
+                source,
+            })?;
+        core.replay(&record)?;
+        if let Fact::Shell(bytes) = &record.fact
+            && let Ok(ShellFact::Redeemed(redemption)) = ShellFact::decode(bytes)
+        {
+            redemptions.replay(redemption);
+        }
+        state.apply(entry, &Arc::new(record), &mut None);
+        Ok(())
+    };
+    let (mut journal, recovery) = Journal::open(&lock, JournalConfig::new(realm), replay)?;
+    if let Some(cut) = &recovery.cut {
+        tracing::warn!(?cut, "an unfinished write at the journal's end was cut");
+    }
+    tracing::info!(records = recovery.records, bytes = recovery.bytes, "journal read");
+    let clock = Clock::starting_at(core.now());
+    begin(&mut core, clock, &mut journal, &mut state)?;
+    Ok(Opened {
+        core,
+        clock,
+        journal,
+        state,
+        redemptions,
+        blobs,
+        inputs,
+        releases,
+    })
+}
+
+/// The new epoch, and which wall time it began at.
+fn begin(
+    core: &mut Coordinator,
+    clock: Clock,
+    journal: &mut Journal,
+    state: &mut State,
+) -> Result<(), StoreError> {
+    // The standard library seeds its hashers from the system's randomness.
+    let incarnation = RandomState::new().build_hasher().finish();
+    let now = clock.now();
+    let anchor = ShellFact::Clock {
+        at: now,
+        unix_millis: unix_millis(),
+    };
+    let events = [
+        Event::Started { incarnation },
+        Event::Shell {
+            request: None,
+            bytes: anchor.encode(),
+        },
+    ];
+    // Effects at this point could only be for sessions, and there are none.
+    let records: Vec<_> = events
+        .into_iter()
+        .flat_map(|event| core.handle(now, event).records)
+        .collect();
+    let encoded: Vec<_> = records.iter().map(codec::encode).collect();
+    let entries = journal.append(&encoded)?;
+    journal.commit()?;
+    for (entry, record) in entries.into_iter().zip(records) {
+        state.apply(entry, &Arc::new(record), &mut None);
+    }
+    Ok(())
+}

@@ -1,0 +1,292 @@
+//! A session: one connection of one node, from its hello to its end.
+
+mod hello;
+mod inbound;
+mod leases;
+mod reports;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_core::Event;
+use hearth_identity::{Peer, Verified};
+use hearth_net::socket::{CloseReason, PATH, Receiver, Sender, Socket, SocketError, SocketLimits};
+use hearth_wire::message::{CoordinatorMessage, NodeMessage, Refusal, Welcome};
+use hearth_wire::{AttemptId, Epoch, NodeId, limits};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::driver::Command;
+use crate::nodes::Connected;
+use crate::shell::Shell;
+use inbound::Inbound;
+use leases::Leases;
+
+/// Who is at the other end of a session.
+#[derive(Debug, Clone)]
+pub(crate) enum Member {
+    /// The holder of a certificate.
+    Remote(Verified<Peer>),
+    /// The local host, over its inherited socketpair.
+    Local(NodeId),
+}
+
+impl Member {
+    pub(crate) fn node(&self) -> NodeId {
+        match self {
+            Self::Remote(peer) => peer.node(),
+            Self::Local(node) => *node,
+        }
+    }
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// The connection ended by itself.
+    Socket(SocketError),
+    /// We end it, and say why.
+    Refused(Refusal),
+    /// The driver has ended.
+    Stopped,
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<SocketError> for End {
+    fn from(error: SocketError) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<crate::driver::Stopped> for End {
+    fn from(_: crate::driver::Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+type FromNode = Receiver<NodeMessage>;
+type ToNode = Sender<CoordinatorMessage>;
+
+/// Serves one connection of a node until it ends.
+///
+/// A session is a task of its own, so that nothing which one node does or sends can hold up
+/// another. It owns the node's heartbeats and rates, fills leases, checks reports, and tells core of
+/// changes only.
+pub(crate) async fn serve<S>(shell: Arc<Shell>, stream: S, member: Member, deadline: Option<Instant>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let limits = SocketLimits {
+        silence: Some(Duration::from_millis(limits::SILENCE_MILLIS)),
+        ..SocketLimits::default()
+    };
+    let node = member.node();
+    let socket = Socket::<NodeMessage, CoordinatorMessage>::accept(stream, PATH, deadline, limits);
+    let (sender, receiver) = match socket.await {
+        Ok(ends) => ends,
+        Err(error) => {
+            tracing::debug!(node = %node.short(), %error, "no session");
+            return;
+        }
+    };
+    shell.metrics.sessions.inc();
+    let end = Session::run(&shell, member, &sender, receiver).await;
+    match end {
+        End::Refused(refusal) => {
+            shell.metrics.refused_sessions.inc();
+            tracing::info!(node = %node.short(), %refusal, "session ended by us");
+            farewell(&sender, &refusal);
+        }
+        End::Socket(error) => {
+            if matches!(error, SocketError::Silent { .. }) {
+                shell.metrics.silent.inc();
+            }
+            tracing::info!(node = %node.short(), %error, "session ended");
+        }
+        End::Stopped => farewell(&sender, &Refusal::ShuttingDown),
+    }
+    // The sender's task flushes and closes; it must not be cut off by this task's end.
+    let _ = tokio::time::timeout(Duration::from_secs(2), sender.ended()).await;
+}
+
+fn farewell(sender: &ToNode, refusal: &Refusal) {
+    // A full outbox means that nobody reads: then a last word is lost as well.
+    let _ = sender.try_send(&CoordinatorMessage::Refused(refusal.clone()));
+    let reason = match refusal {
+        Refusal::ShuttingDown => CloseReason::ShuttingDown,
+        Refusal::Protocol(_) => CloseReason::Protocol,
+        Refusal::Full => CloseReason::TryLater,
+        _ => CloseReason::Policy,
+    };
+    sender.close(reason, "");
+}
+
+/// A session whose node has said hello.
+struct Session<'a> {
+    shell: &'a Arc<Shell>,
+    sender: &'a ToNode,
+    commands: mpsc::Receiver<Command>,
+    leases: Leases,
+    inbound: Inbound,
+    welcomed: bool,
+}
+
+impl<'a> Session<'a> {
+    async fn run(
+        shell: &'a Arc<Shell>,
+        member: Member,
+        sender: &'a ToNode,
+        mut receiver: FromNode,
+    ) -> End {
+        let batch = match receiver.recv().await {
+            Ok(batch) => batch,
+            Err(error) => return error.into(),
+        };
+        let mut batch = batch.into_iter();
+        let hello = match batch.next() {
+            Some(NodeMessage::Hello(hello)) => hello,
+            _ => return protocol("the first message must be Hello").into(),
+        };
+        let greeted = match hello::greet(shell, &member, hello) {
+            Ok(greeted) => greeted,
+            Err(refusal) => return refusal.into(),
+        };
+        let connected = Arc::clone(&greeted.connected);
+        let end = match shell.driver.send(greeted.join).await {
+            Err(stopped) => stopped.into(),
+            Ok(()) => {
+                let session = Session {
+                    shell,
+                    sender,
+                    commands: greeted.commands,
+                    leases: Leases::default(),
+                    inbound: Inbound::new(Arc::clone(&connected), member, greeted.engine),
+                    welcomed: false,
+                };
+                session.work(batch.collect(), receiver, &connected).await
+            }
+        };
+        shell.connections.leave(&connected);
+        // Whatever ended it: its leases wait again. Core ignores a session that it has replaced. When
+        // we shut down, nodes keep their leases: they come back with them after the next start.
+        if !shell.shutdown.is_requested() {
+            let session = connected.session;
+            let _ = shell.driver.tell(Event::NodeLost { session }).await;
+        }
+        end
+    }
+
+    async fn work(
+        mut self,
+        first: Vec<NodeMessage>,
+        mut receiver: FromNode,
+        connected: &Connected,
+    ) -> End {
+        let mut ending = connected.ending();
+        let mut shutdown = self.shell.shutdown.clone();
+        let mut policy = self.shell.policy_changes.subscribe();
+        if let Err(end) = self.hear(first).await {
+            return end;
+        }
+        loop {
+            let result = tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    // The driver dropped the outbox because it was full.
+                    None => Err(Refusal::Slow.into()),
+                },
+                batch = receiver.recv() => match batch {
+                    Ok(batch) => self.hear(batch).await,
+                    Err(error) => Err(error.into()),
+                },
+                reason = asked(&mut ending) => Err(reason.into()),
+                Ok(()) = policy.changed() => self.tell_policy().await,
+                () = shutdown.requested() => Err(Refusal::ShuttingDown.into()),
+            };
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    async fn hear(&mut self, batch: Vec<NodeMessage>) -> Result<(), End> {
+        self.inbound
+            .hear(self.shell, self.sender, batch, self.welcomed)
+            .await
+    }
+
+    fn welcome(&self, epoch: Epoch, unwanted: Vec<AttemptId>) -> CoordinatorMessage {
+        CoordinatorMessage::Welcome(Welcome {
+            epoch,
+            heartbeat_millis: limits::HEARTBEAT_MILLIS as u32,
+            silence_millis: limits::SILENCE_MILLIS as u32,
+            policy: self.shell.trusted().policy.bundle_bytes(),
+            unwanted,
+        })
+    }
+
+    /// The realm's policy changed: a node that is shut out now goes, everybody else hears of it by
+    /// a second `Welcome`, which changes nothing else.
+    async fn tell_policy(&mut self) -> Result<(), End> {
+        let node = self.inbound.node();
+        if !self.inbound.is_local() && self.shell.trusted().policy.is_revoked(node) {
+            return Err(Refusal::Revoked.into());
+        }
+        if !self.welcomed {
+            return Ok(());
+        }
+        let message = self.welcome(self.shell.epoch, Vec::new());
+        say(self.sender, &message).await
+    }
+
+    /// Says to the node what core wants to say.
+    async fn obey(&mut self, command: Command) -> Result<(), End> {
+        let message = match command {
+            Command::Welcome { epoch, unwanted } => {
+                self.welcomed = true;
+                self.welcome(epoch, unwanted)
+            }
+            Command::Grant { leases, seq } => {
+                return self
+                    .leases
+                    .send(self.shell, self.sender, &self.inbound, leases, seq)
+                    .await;
+            }
+            Command::Cancel(attempts) => CoordinatorMessage::Cancel(attempts),
+            Command::Pause(attempts) => CoordinatorMessage::Pause(attempts),
+            Command::Resume(attempts) => CoordinatorMessage::Resume(attempts),
+            Command::Settled(attempts) => CoordinatorMessage::Settled(attempts),
+            Command::Drain => CoordinatorMessage::Drain,
+            Command::Close(refusal) => return Err(refusal.into()),
+        };
+        say(self.sender, &message).await
+    }
+}
+
+/// Waits until the session is asked to end.
+async fn asked(ending: &mut watch::Receiver<Option<Refusal>>) -> Refusal {
+    let reason = match ending.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone(),
+        Err(_) => None,
+    };
+    reason.unwrap_or(Refusal::ShuttingDown)
+}
+
+/// Sends, waiting while the node reads; one that does not read ends the session.
+async fn say(sender: &ToNode, message: &CoordinatorMessage) -> Result<(), End> {
+    match sender.send(message).await {
+        Ok(()) => Ok(()),
+        Err(hearth_net::socket::SendError::Closed(error)) => Err(error.into()),
+        Err(error) => Err(SocketError::Lost(error.to_string()).into()),
+    }
+}
+
+fn protocol(problem: impl Into<String>) -> Refusal {
+    Refusal::Protocol(problem.into())
+}

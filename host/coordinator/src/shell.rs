@@ -1,0 +1,149 @@
+//! What all parts of the coordinator share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use hearth_identity::{Authority, PolicyState, RealmDir, Redemptions, Trust};
+use hearth_net::shutdown::Shutdown;
+use hearth_store::{BlobStore, Reader};
+use hearth_wire::{
+    Digest, Epoch, InputSet, JobId, Manifest, NodeId, RealmId, ReleaseId, SessionId, TaskId,
+    content_id,
+};
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::bucket::Buckets;
+use crate::clock::Clock;
+use crate::config::CoordinatorConfig;
+use crate::driver::DriverHandle;
+use crate::inputs::{InputError, InputSets, OpenSet};
+use crate::metrics::Metrics;
+use crate::nodes::Connections;
+use crate::releases::{KnownRelease, ReleaseProblem, Releases};
+use crate::views::Views;
+
+/// What all parts of the coordinator share. Everything in it can be used from any task.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    pub(crate) config: CoordinatorConfig,
+    pub(crate) realm: RealmId,
+    pub(crate) dir: RealmDir,
+    pub(crate) authority: Authority,
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Clock,
+    pub(crate) local_node: NodeId,
+    pub(crate) driver: DriverHandle,
+    pub(crate) views: Arc<Views>,
+    pub(crate) journal: Reader,
+    pub(crate) blobs: BlobStore,
+    pub(crate) inputs: InputSets,
+    pub(crate) releases: Releases,
+    pub(crate) connections: Connections,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) submissions: Buckets<Digest>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) trusted: RwLock<Trusted>,
+    /// Counts changes of `trusted`, so that sessions hear of them.
+    pub(crate) policy_changes: watch::Sender<u64>,
+    pub(crate) redemptions: Mutex<Redemptions>,
+    pub(crate) sessions: AtomicU64,
+    /// Places for event streams.
+    pub(crate) followers: Arc<Semaphore>,
+}
+
+/// Whom the realm trusts now. Replaced as a whole when the root key says something new.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    pub(crate) policy: PolicyState,
+    pub(crate) trust: Trust,
+}
+
+/// What is needed to fill a lease or to check a report.
+#[derive(Debug, Clone)]
+pub(crate) struct JobFacts {
+    pub(crate) job: JobId,
+    pub(crate) release: Arc<KnownRelease>,
+    pub(crate) release_id: ReleaseId,
+    pub(crate) seed: Digest,
+    pub(crate) inputs: InputSet,
+    pub(crate) set: Arc<OpenSet>,
+}
+
+/// Why the facts of a job cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FactsError {
+    #[error("{0} is not known")]
+    UnknownJob(JobId),
+    #[error(transparent)]
+    Release(#[from] ReleaseProblem),
+    #[error(transparent)]
+    Inputs(#[from] InputError),
+}
+
+impl Shell {
+    /// Whom the realm trusts now. Not to be held over an `await`.
+    pub(crate) fn trusted(&self) -> std::sync::RwLockReadGuard<'_, Trusted> {
+        self.trusted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a newer policy: from now on it decides, and every session hears of it.
+    pub(crate) fn replace_policy(&self, policy: PolicyState) {
+        let trust = match self.dir.trust() {
+            Ok(trust) => trust,
+            Err(error) => {
+                tracing::error!(%error, "the policy cannot be read again; the old one stays");
+                return;
+            }
+        };
+        let mut trusted = self.trusted.write().unwrap_or_else(PoisonError::into_inner);
+        *trusted = Trusted { policy, trust };
+        drop(trusted);
+        self.policy_changes.send_modify(|count| *count += 1);
+    }
+
+    /// Which invitations were used.
+    pub(crate) fn redemptions(&self) -> MutexGuard<'_, Redemptions> {
+        self.redemptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a new session.
+    pub(crate) fn next_session(&self) -> SessionId {
+        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What is needed to fill a lease of `job` or to check a report about it.
+    pub(crate) async fn job_facts(&self, job: JobId) -> Result<JobFacts, FactsError> {
+        let (release_id, seed, inputs) = {
+            let state = self.views.read();
+            let view = state.jobs.get(&job).ok_or(FactsError::UnknownJob(job))?;
+            let spec = &view.spec;
+            (spec.release, spec.options.seed, spec.inputs.clone())
+        };
+        let set = self.inputs.open(inputs.root).await?;
+        Ok(JobFacts {
+            job,
+            release: self.releases.get(release_id)?,
+            release_id,
+            seed,
+            inputs,
+            set,
+        })
+    }
+}
+
+impl JobFacts {
+    /// The content id of a task of this job; `None` if it has no such task.
+    pub(crate) fn content(&self, task: TaskId) -> Option<Digest> {
+        let digest = self.set.index.digests.get(task.index.0 as usize)?;
+        let manifest: &Manifest = &self.release.manifest;
+        Some(content_id(
+            manifest,
+            digest,
+            &self.inputs.media_type,
+            &self.seed,
+        ))
+    }
+}
