@@ -1,0 +1,262 @@
+//! Runners and compilers as real, confined processes: this program executed again.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+#[allow(dead_code, reason = "shared with the other tests")]
+mod support;
+
+use std::fs;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio, exit};
+use std::time::{Duration, Instant};
+
+use hearth_runner::{
+    CompilerOptions, RunnerOptions, inherited_stream, serve_compiler, serve_runner,
+};
+use hearth_wire::runner::{CompileReply, ToRunner};
+use support::{Node, compile, compile_request, component, echoed, run};
+
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("child-runner") => serve_runner(inherited_stream().unwrap(), &options()).unwrap(),
+        Some("child-prober") => {
+            serve_runner(inherited_stream().unwrap(), &options()).unwrap();
+            exit(probe());
+        }
+        Some("child-compiler") => {
+            serve_compiler(inherited_stream().unwrap(), &CompilerOptions::default()).unwrap();
+        }
+        Some("child-small-compiler") => {
+            let small = CompilerOptions {
+                memory_bytes_max: 48 << 20,
+                ..CompilerOptions::default()
+            };
+            serve_compiler(inherited_stream().unwrap(), &small).unwrap();
+        }
+        filter => tests(filter.filter(|filter| !filter.starts_with('-'))),
+    }
+}
+
+fn tests(filter: Option<&str>) {
+    let tests: &[(&str, fn())] = &[
+        (
+            "confined_process_can_open_connect_and_execute_nothing",
+            confined_process_can_open_connect_and_execute_nothing,
+        ),
+        (
+            "confined_runner_runs_what_a_confined_compiler_made",
+            confined_runner_runs_what_a_confined_compiler_made,
+        ),
+        (
+            "runner_holds_no_descriptor_but_its_stream",
+            runner_holds_no_descriptor_but_its_stream,
+        ),
+        ("runner_ends_with_its_node", runner_ends_with_its_node),
+        (
+            "compiler_without_memory_dies_alone",
+            compiler_without_memory_dies_alone,
+        ),
+    ];
+    let mut ran = 0;
+    for (name, test) in tests {
+        if filter.is_none_or(|filter| name.contains(filter)) {
+            test();
+            println!("test {name} ... ok");
+            ran += 1;
+        }
+    }
+    println!("\ntest result: ok. {ran} passed");
+}
+
+fn options() -> RunnerOptions {
+    RunnerOptions {
+        slots: 2,
+        ..RunnerOptions::default()
+    }
+}
+
+/// As a node starts its children: nothing but standard streams, of which the first is ours.
+fn spawn(role: &str) -> (UnixStream, Child) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .arg(role)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (ours, child)
+}
+
+fn wait(mut child: Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the process does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs inside of the walls; the number of what should fail and does not.
+fn probe() -> i32 {
+    let mut holes = Vec::new();
+    let mut must_fail = |what: &'static str, worked: bool| {
+        if worked {
+            holes.push(what);
+        }
+    };
+    must_fail("open a file", fs::File::open("/etc/passwd").is_ok());
+    must_fail("list a folder", fs::read_dir("/").is_ok());
+    must_fail("write a file", fs::write("/tmp/hearth-probe", b"x").is_ok());
+    must_fail(
+        "delete a file",
+        fs::remove_file("/tmp/hearth-probe-gone").is_ok(),
+    );
+    must_fail("open itself", fs::File::open("/proc/self/maps").is_ok());
+    must_fail(
+        "connect",
+        TcpStream::connect("127.0.0.1:9").is_ok_or_refused(),
+    );
+    must_fail("make a socket", UdpSocket::bind("127.0.0.1:0").is_ok());
+    must_fail("make a socketpair", UnixStream::pair().is_ok());
+    must_fail("execute", Command::new("/bin/true").status().is_ok());
+    must_fail("make a pipe", std::io::pipe().is_ok());
+    // What it needs still works.
+    must_fail(
+        "not start a thread",
+        std::thread::Builder::new()
+            .spawn(|| ())
+            .map(|thread| thread.join().is_err())
+            .unwrap_or(true),
+    );
+    for hole in &holes {
+        println!("{hole}");
+    }
+    holes.len() as i32
+}
+
+trait IsOkOrRefused {
+    fn is_ok_or_refused(&self) -> bool;
+}
+
+impl IsOkOrRefused for std::io::Result<TcpStream> {
+    /// A refused connection was a connection tried.
+    fn is_ok_or_refused(&self) -> bool {
+        !matches!(self, Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied)
+    }
+}
+
+fn confined_process_can_open_connect_and_execute_nothing() {
+    let (stream, child) = spawn("child-prober");
+    let node = Node::new(stream);
+    let walls = node.ready.confinement;
+    assert!(
+        walls.no_new_privileges && walls.seccomp && walls.rlimits,
+        "{walls:?}"
+    );
+    drop(node);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "it could: {}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+fn confined_runner_runs_what_a_confined_compiler_made() {
+    let (stream, child) = spawn("child-compiler");
+    let CompileReply::Compiled { artefact } = compile(stream, component()) else {
+        panic!("not compiled");
+    };
+    assert!(wait(child).success());
+
+    let (stream, child) = spawn("child-runner");
+    let mut node = Node::new(stream);
+    node.load(artefact);
+    node.send(&ToRunner::Run(
+        (0..50).map(|n| run(n, &[1, n as u8])).collect(),
+    ));
+    node.send(&ToRunner::Shutdown);
+    while node.hear() {}
+    for n in 0..50 {
+        assert_eq!(*node.outcome(n), echoed(&[1, n as u8]));
+    }
+    assert!(wait(child).success());
+}
+
+fn runner_holds_no_descriptor_but_its_stream() {
+    // A secret that the parent holds open must not reach the child.
+    let _secret = fs::File::open("/etc/hostname").unwrap();
+    let (stream, child) = spawn("child-runner");
+    let node = Node::new(stream);
+    let folder = format!("/proc/{}", child.id());
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(format!("{folder}/fd")).unwrap() {
+        let target = fs::read_link(entry.unwrap().path()).unwrap();
+        let target = target.to_string_lossy().into_owned();
+        assert!(!target.contains("hostname"), "{target}");
+        if target.starts_with("socket:") {
+            sockets.push(target);
+        }
+    }
+    sockets.dedup();
+    assert_eq!(
+        sockets.len(),
+        1,
+        "one stream, however often it was copied: {sockets:?}"
+    );
+    let status = fs::read_to_string(format!("{folder}/status")).unwrap();
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{status}");
+    }
+    // Nothing listens or connects, by the kernel's own account of that process.
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let rows = fs::read_to_string(format!("{folder}/net/{table}")).unwrap_or_default();
+        for socket in &sockets {
+            let inode = socket.trim_start_matches("socket:[").trim_end_matches(']');
+            assert!(
+                !rows.split_whitespace().any(|word| word == inode),
+                "{table}"
+            );
+        }
+    }
+    drop(node);
+    assert!(wait(child).success());
+}
+
+fn runner_ends_with_its_node() {
+    let (stream, child) = spawn("child-compiler");
+    let CompileReply::Compiled { artefact } = compile(stream, component()) else {
+        panic!("not compiled");
+    };
+    assert!(wait(child).success());
+    let (stream, child) = spawn("child-runner");
+    let mut node = Node::new(stream);
+    node.load(artefact);
+    node.send(&ToRunner::Run((0..4).map(|n| run(n, &[255; 9])).collect()));
+    while node.progress.is_empty() {
+        assert!(node.hear());
+    }
+    drop(node);
+    assert!(wait(child).success());
+}
+
+fn compiler_without_memory_dies_alone() {
+    let (mut stream, child) = spawn("child-small-compiler");
+    // It may die before it has read all: that is for the node to see as a broken stream.
+    let _ = hearth_runner::write_frame(&mut stream, &compile_request(component()));
+    let reply = hearth_runner::read_frame::<CompileReply>(&mut stream);
+    assert!(
+        !matches!(reply, Ok(Some(CompileReply::Compiled { .. }))),
+        "48 MiB of address space are not enough for a compiler"
+    );
+    assert!(
+        !matches!(reply, Ok(Some(CompileReply::Unfit(_)))),
+        "the author is not to blame"
+    );
+    drop(stream);
+    wait(child);
+}
