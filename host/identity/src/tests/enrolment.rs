@@ -280,6 +280,11 @@ fn a_joiner_believes_only_what_fits_the_invitation() {
         answer(&other, &realm, &realm, node, true).to_string(),
         foreign
     );
+    // An impostor with a CA of its own, who has the realm's genuine policy.
+    assert_eq!(
+        answer(&other, &other, &realm, node, true).to_string(),
+        foreign
+    );
     assert!(matches!(
         answer(&realm, &realm, &other, node, true),
         DirError::Policy(PolicyError::WrongRealm { .. })
@@ -291,5 +296,32 @@ fn a_joiner_believes_only_what_fits_the_invitation() {
     assert!(matches!(
         answer(&realm, &realm, &realm, node, false),
         DirError::OtherCertificate("key")
+    ));
+}
+
+/// The realm is genuine, but somebody else made the invitation up.
+#[test]
+fn a_joiner_wants_an_invitation_that_the_realm_s_own_key_signed() {
+    let realm = Realm::new();
+    let key = SigningKey::generate().unwrap();
+    let mut made_up = realm.invitation(Role::Node).into_inner();
+    made_up.online = key.public();
+    let token = invitation::seal(&made_up, &key);
+    let bearer = verify_invitation(&token, None, NOW).unwrap();
+    let joining = NodeDir::prepare(&realm.root.path().join("joiner")).unwrap();
+    let certificate = realm
+        .authority
+        .issue_client(joining.key().public(), "joiner", Role::Node, NOW)
+        .unwrap();
+    let refused = joining.accept_enrolment(
+        &bearer,
+        &certificate_pem(&certificate),
+        &realm.authority.ca().pem(),
+        &realm.state().bundle_bytes(),
+        NOW,
+    );
+    assert!(matches!(
+        refused,
+        Err(DirError::Invitation(InvitationError::NotDelegated(_)))
     ));
 }
