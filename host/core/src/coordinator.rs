@@ -9,7 +9,7 @@ mod request;
 mod tail;
 mod timers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hearth_wire::record::{Fact, Mode, Record, ReleaseFacts};
 use hearth_wire::{Digest, Epoch, JobId, KeyId, Millis, ReleaseId, Seq, SessionId};
@@ -88,7 +88,7 @@ pub(crate) struct ReleaseState {
     /// Run time over all nodes in microseconds, forgetting; zero before the first.
     pub(crate) micros: u64,
     /// Connected nodes that declined it.
-    pub(crate) declined_by: u32,
+    pub(crate) declined_by: BTreeSet<crate::node::NodeIndex>,
 }
 
 /// A record does not follow from those before it: the journal is another realm's, or damaged.

@@ -39,7 +39,7 @@ impl Coordinator {
                     facts: facts.clone(),
                     revoked: false,
                     micros: 0,
-                    declined_by: 0,
+                    declined_by: Default::default(),
                 };
                 let before = self.releases.insert(facts.id, state);
                 if before.is_some() {

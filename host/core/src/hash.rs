@@ -29,7 +29,10 @@ pub(crate) fn state_hash(core: &Coordinator) -> Digest {
             .field(&codec::encode(&release.facts))
             .number(u64::from(release.revoked))
             .number(release.micros)
-            .number(release.declined_by.into());
+            .number(release.declined_by.len() as u64);
+        for node in &release.declined_by {
+            hasher = hasher.number((*node).into());
+        }
     }
     for (id, job) in &core.jobs {
         hasher = hash_job(hasher.number(id.0), core, job);

@@ -1,1 +1,20 @@
-//! Simulates hundreds of nodes and a bad network against the real core.
+//! Drives the real core through simulated hours of a bad world, from one printed seed.
+//!
+//! This crate is never part of a product. It has no clock, no network and no threads of its own: time
+//! is a number, chance is a seed, so that the same seed is the same run. Every record that core emits
+//! goes through its encoding into a simulated journal; whatever leaves core waits until that is
+//! durable; an oracle that shares no code with core looks at all of it.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod crash;
+mod fault;
+mod oracle;
+mod rng;
+mod run;
+mod world;
+
+pub use crash::{CrashReport, crash_everywhere};
+pub use fault::{Fault, Faults};
+pub use run::{Report, SimConfig, kept_seeds, run};

@@ -14,6 +14,10 @@ use crate::shape::{Shape, Who};
 /// Waiting tasks looked at for one node: those that it may not have cost no more than this.
 const LOOK_MAX: usize = 16;
 
+/// Nodes that declined a release and are looked at to count those that did not. Beyond it, a task may
+/// have to wait for its lease to end on a node before it is given to the same one again.
+const DECLINERS_LOOK_MAX: usize = 1_024;
+
 /// Whether the local host may take a job's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtHome {
@@ -98,10 +102,6 @@ impl Coordinator {
         let Some(cell) = self.cell(task) else {
             return false;
         };
-        let fits = |other: &Node| {
-            let group = other.group;
-            other.is_usable() && group.is_some_and(|group| shape.groups.contains(&group))
-        };
         let (mut mine, mut had) = (false, Vec::new());
         for (_, attempt) in self.attempts.chain(cell.head) {
             if attempt.node == index {
@@ -110,26 +110,42 @@ impl Coordinator {
                 }
                 mine = true;
             }
-            let other = self.nodes.at(attempt.node);
-            if other.is_some_and(|other| fits(other) && !other.declined.contains(&job.release))
-                && !had.contains(&attempt.node)
-            {
-                had.push(attempt.node);
+            had.push(attempt.node);
+        }
+        if !mine && home == AtHome::All {
+            return true;
+        }
+        had.sort_unstable();
+        had.dedup();
+        had.retain(|other| {
+            let other = self.nodes.at(*other);
+            other.is_some_and(|other| takes(shape, other) && !other.declined.contains(&job.release))
+        });
+        let (all, volunteers) = self.takers(job, shape);
+        match home {
+            AtHome::All => all <= had.len() as u64,
+            AtHome::Left => {
+                let others = had.iter().filter_map(|other| self.nodes.at(*other));
+                let others = others.filter(|other| other.kind != NodeKind::Local);
+                !mine && volunteers <= others.count() as u64
             }
         }
+    }
+
+    /// Nodes that would take a job's runs now: all of them, and those that are not the local host.
+    fn takers(&self, job: &Job, shape: &Shape) -> (u64, u64) {
         let declined = self
             .releases
             .get(&job.release)
-            .map_or(0, |r| u64::from(r.declined_by));
-        if home == AtHome::Left {
-            let volunteers = had.iter().filter_map(|other| self.nodes.at(*other));
-            let volunteers = volunteers
-                .filter(|other| other.kind != NodeKind::Local)
-                .count();
-            let all = self.fits.volunteers(shape).saturating_sub(declined);
-            return !mine && all <= volunteers as u64;
+            .map(|release| &release.declined_by);
+        let declined = declined.into_iter().flatten().take(DECLINERS_LOOK_MAX);
+        let declined = declined.filter_map(|index| self.nodes.at(*index));
+        let (mut all, mut volunteers) = (self.fits.healthy(shape), self.fits.volunteers(shape));
+        for node in declined.filter(|node| takes(shape, node)) {
+            all = all.saturating_sub(1);
+            volunteers = volunteers.saturating_sub(u64::from(node.kind != NodeKind::Local));
         }
-        !mine || self.fits.healthy(shape).saturating_sub(declined) <= had.len() as u64
+        (all, volunteers)
     }
 
     /// Volunteers go first. The local host takes what is meant for trusted nodes; of the rest it takes
@@ -139,11 +155,7 @@ impl Coordinator {
             return AtHome::All;
         }
         let slots = self.fits.volunteer_slots(shape);
-        let declined = self
-            .releases
-            .get(&job.release)
-            .map_or(0, |r| u64::from(r.declined_by));
-        if slots == 0 || self.fits.volunteers(shape) <= declined {
+        if slots == 0 || self.takers(job, shape).1 == 0 {
             return AtHome::All;
         }
         let waiting: u64 = shape.queues.iter().map(|queue| queue.len() as u64).sum();
@@ -201,4 +213,12 @@ impl Coordinator {
         }
         count
     }
+}
+
+/// Whether a node gets work of a shape.
+fn takes(shape: &Shape, node: &Node) -> bool {
+    node.is_usable()
+        && node
+            .group
+            .is_some_and(|group| shape.groups.contains(&group))
 }

@@ -89,7 +89,8 @@ impl Coordinator {
     ) -> Option<Vec<(hearth_wire::TaskId, hearth_wire::record::Purpose)>> {
         let node = self.nodes.at(index)?;
         let group = self.fits.group(node.group?)?;
-        for priority in self.priorities(turn, group.shapes.as_slice()) {
+        let order = self.priorities(turn, group.shapes.as_slice());
+        for priority in order {
             let mut best: Vec<Candidate> = Vec::new();
             for shape in &group.shapes {
                 if let Some(shape) = self.fits.shape(*shape) {
@@ -116,7 +117,13 @@ impl Coordinator {
                 if !fits || room == 0 {
                     continue;
                 }
-                let tasks = self.pick(turn, index, job, entry.lane, room.min(CHUNK));
+                // A turn that aging gave to less urgent work is one task long.
+                let most = if priority == order[0] && priority != Priority::High {
+                    1
+                } else {
+                    room.min(CHUNK)
+                };
+                let tasks = self.pick(turn, index, job, entry.lane, most);
                 if !tasks.is_empty() {
                     return Some(tasks);
                 }

@@ -105,7 +105,7 @@ impl Coordinator {
         }
         for release in declined {
             if let Some(release) = self.releases.get_mut(&release) {
-                release.declined_by -= 1;
+                release.declined_by.remove(&index);
             }
         }
         self.out.nodes.insert(index);

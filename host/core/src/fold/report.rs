@@ -267,12 +267,12 @@ impl Coordinator {
             && let Some(first) = node.declined.pop_first()
             && let Some(release) = self.releases.get_mut(&first)
         {
-            release.declined_by -= 1;
+            release.declined_by.remove(&index);
         }
         if node.declined.insert(release)
             && let Some(release) = self.releases.get_mut(&release)
         {
-            release.declined_by += 1;
+            release.declined_by.insert(index);
         }
         self.touch_shapes(index);
     }

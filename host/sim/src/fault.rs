@@ -1,0 +1,109 @@
+//! Kinds of fault, and how often each was caused.
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All kinds.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// One word for tables.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A message never arrived.
+    MessageLost = "message-lost",
+    /// A message arrived twice.
+    MessageRepeated = "message-repeated",
+    /// A message arrived after one that was sent later.
+    MessageReordered = "message-reordered",
+    /// A message took seconds.
+    MessageDelayed = "message-delayed",
+    /// Some nodes and the coordinator did not hear each other for a while.
+    Partition = "partition",
+    /// A node died with everything that it had not written down.
+    NodeCrash = "node-crash",
+    /// A connection broke and was made again.
+    Reconnect = "reconnect",
+    /// A node connected while its older connection was still open.
+    SecondSession = "second-session",
+    /// The coordinator died; its journal was replayed.
+    CoordinatorCrash = "coordinator-crash",
+    /// The coordinator died with records that were not yet durable; some of them were torn off.
+    TornJournal = "torn-journal",
+    /// A run took many times as long as usual.
+    SlowRun = "slow-run",
+    /// A run never ended.
+    StuckRun = "stuck-run",
+    /// A node reported a wrong result.
+    WrongResult = "wrong-result",
+    /// A node reported on another node's attempt.
+    ForeignReport = "foreign-report",
+    /// A node reported on an attempt long ended, or one that never was.
+    StaleReport = "stale-report",
+    /// A node reported its attempt for another task.
+    MisboundReport = "misbound-report",
+    /// A runner failed.
+    HostFault = "host-fault",
+    /// A node's owner declined the release.
+    Declined = "declined",
+    /// A node could not run the component.
+    Unfit = "unfit",
+    /// The clock leapt ahead.
+    ClockAhead = "clock-ahead",
+    /// The clock went back.
+    ClockBack = "clock-back",
+    /// A client cancelled a job.
+    Cancellation = "cancellation",
+    /// A client submitted the same job again.
+    RepeatedSubmission = "repeated-submission",
+    /// Clients submitted many jobs at once.
+    JobStorm = "job-storm",
+    /// A node was drained.
+    Drain = "drain",
+    /// A node's certificate was revoked.
+    NodeRevoked = "node-revoked",
+    /// A release was revoked.
+    ReleaseRevoked = "release-revoked",
+    /// A node's owner paused it.
+    OwnerPause = "owner-pause",
+    /// A request that must be refused.
+    BadRequest = "bad-request",
+}
+
+/// How often each kind of fault was caused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(Vec<u64>);
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self(vec![0; Fault::ALL.len()])
+    }
+}
+
+impl Faults {
+    /// How often this kind was caused.
+    pub fn count(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+
+    pub(crate) fn add(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
+    }
+}

@@ -1,0 +1,104 @@
+//! `hearth-sim --hours H --seed S`: simulates, and writes figures as JSON to standard output.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use hearth_sim::{Fault, SimConfig, crash_everywhere, run};
+
+const USAGE: &str = "usage: hearth-sim [--hours H] [--seed S] [--crash-runs N]";
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            let mut err = std::io::stderr();
+            let _ = writeln!(err, "hearth-sim: {problem}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let report = run(&SimConfig {
+        seed: options.seed,
+        hours: options.hours,
+        stop_at_violation: true,
+    });
+    let mut violations = report.violations.clone();
+    let mut crashes = 0;
+    for n in 0..options.crash_runs {
+        let crash = crash_everywhere(options.seed.wrapping_add(u64::from(n)));
+        crashes += crash.steps;
+        violations.extend(crash.violations);
+    }
+    let mut figures = vec![
+        ("hours", u64::from(report.hours)),
+        ("events", report.events),
+        (
+            "events-per-hour",
+            report.events / u64::from(report.hours.max(1)),
+        ),
+        ("records", report.records),
+        ("tasks-settled", report.settled),
+        ("replays", report.replays),
+        ("crash-points", crashes),
+        ("violations", violations.len() as u64),
+    ];
+    let faults = Fault::ALL.iter();
+    let counts: Vec<_> = faults.map(|fault| report.faults.count(*fault)).collect();
+    figures.push((
+        "fewest-faults-of-a-kind",
+        counts.iter().copied().min().unwrap_or(0),
+    ));
+    let mut json = String::from("{\n");
+    json += &format!(
+        "  \"seed\": {},\n  \"hash\": \"{}\",\n",
+        report.seed, report.hash
+    );
+    for (name, value) in figures {
+        json += &format!("  \"{name}\": {value},\n");
+    }
+    let faults = Fault::ALL.iter().zip(&counts);
+    let faults: Vec<_> = faults
+        .map(|(fault, count)| format!("    \"{}\": {count}", fault.word()))
+        .collect();
+    json += &format!("  \"faults\": {{\n{}\n  }},\n", faults.join(",\n"));
+    let texts: Vec<_> = violations
+        .iter()
+        .map(|text| format!("    {text:?}"))
+        .collect();
+    json += &format!("  \"violation-texts\": [\n{}\n  ]\n}}\n", texts.join(",\n"));
+    let written = std::io::stdout().write_all(json.as_bytes());
+    if written.is_ok() && violations.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+struct Options {
+    hours: u32,
+    seed: u64,
+    crash_runs: u32,
+}
+
+impl Options {
+    fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            hours: 1,
+            seed: 1,
+            crash_runs: 0,
+        };
+        while let Some(name) = args.next() {
+            let value = args.next().ok_or(format!("{name} needs a value"))?;
+            let number: u64 = value
+                .parse()
+                .map_err(|_| format!("{name} needs a number, got {value:?}"))?;
+            let small = u32::try_from(number).map_err(|_| format!("{name}: {number} is too large"));
+            match name.as_str() {
+                "--hours" => options.hours = small?,
+                "--seed" => options.seed = number,
+                "--crash-runs" => options.crash_runs = small?,
+                _ => return Err(format!("unknown option {name}")),
+            }
+        }
+        Ok(options)
+    }
+}

@@ -1,0 +1,500 @@
+//! Facts: each must be allowed by those before it.
+
+use std::collections::BTreeSet;
+
+use hearth_wire::record::{Fact, LeaseFact, NodeProfile, Purpose, Standing, TaskEnd};
+use hearth_wire::{
+    AttemptId, Digest, JobId, JobSpec, NodeId, Priority, SessionId, TaskId, TaskIndex, limits,
+};
+
+use super::{Attempt, AttemptState, Job, Node, Oracle, State, Task};
+
+impl Oracle {
+    pub(super) fn fact(&mut self, fact: &Fact, truth: &dyn Fn(TaskId) -> Digest) {
+        match fact {
+            Fact::Started { epoch } => {
+                let rises = self
+                    .epoch
+                    .is_none_or(|before| epoch.counter > before.counter);
+                self.want(rises, "epochs rise", epoch);
+                self.epoch = Some(*epoch);
+                self.sessions.clear();
+                for node in self.nodes.values_mut() {
+                    node.profile = None;
+                    node.declined.clear();
+                }
+            }
+            Fact::ReleaseAdded(facts) => {
+                let before = self.releases.insert(facts.id, (facts.clone(), false));
+                self.want(before.is_none(), "a release is added once", facts.id);
+            }
+            Fact::ReleaseRevoked { release } => match self.releases.get_mut(release) {
+                Some(known) => known.1 = true,
+                None => self.violate("releases are known", release),
+            },
+            Fact::Submitted { job, spec } => self.submitted(*job, spec),
+            Fact::JobEnded { job, how } => self.ended(*job, *how),
+            Fact::JobsForgotten { jobs } => {
+                for job in jobs {
+                    let open = self.job(*job).is_none_or(|job| job.open > 0);
+                    self.want(!open, "only closed jobs are forgotten", job);
+                }
+            }
+            Fact::NodeJoined { profile, resumed } => self.joined(profile, resumed),
+            Fact::NodeCapacity { node, capacity } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.capacity.slots = capacity.slots;
+                }
+            }
+            Fact::NodeLost { node } => {
+                self.left(*node);
+                self.lose_all(*node, &BTreeSet::new(), 1);
+            }
+            Fact::NodeDraining { node } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.draining = true;
+                }
+            }
+            Fact::NodeStanding { node, standing, .. } => self.standing(*node, *standing),
+            Fact::Leased {
+                node,
+                session,
+                leases,
+            } => {
+                for lease in leases {
+                    self.weigh_urgency(*node, lease);
+                    self.leased(*node, *session, lease);
+                }
+            }
+            Fact::LeasesEnded { attempts } => {
+                for attempt in attempts {
+                    let live = self.attempts.get(attempt).map(|a| a.state);
+                    self.want(
+                        live == Some(AttemptState::Live),
+                        "only live leases end",
+                        attempt,
+                    );
+                    self.unlive(*attempt, AttemptState::Lost);
+                    self.add_halves(*attempt, 2);
+                }
+            }
+            Fact::TasksFailed { tasks, .. } => {
+                for task in tasks {
+                    let spent = self
+                        .job(task.job)
+                        .zip(self.task(*task))
+                        .is_some_and(|(job, t)| {
+                            t.live == 0 && t.halves >= u32::from(job.spec.options.attempts_max) * 2
+                        });
+                    self.want(
+                        spent,
+                        "a task fails after as many attempts as allowed",
+                        task,
+                    );
+                    self.enter(*task, State::Failed);
+                }
+            }
+            Fact::Paused { node, attempts } | Fact::Resumed { node, attempts } => {
+                let pause = matches!(fact, Fact::Paused { .. });
+                for attempt in attempts {
+                    let changed = self.nodes.get_mut(node).is_some_and(|node| {
+                        node.live.contains(attempt)
+                            && if pause {
+                                node.paused.insert(*attempt)
+                            } else {
+                                node.paused.remove(attempt)
+                            }
+                    });
+                    self.want(
+                        changed,
+                        "live attempts are parked and go on in turn",
+                        attempt,
+                    );
+                    let at = self.at;
+                    if let Some(attempt) = self.attempts.get_mut(attempt) {
+                        attempt.granted_at = at;
+                    }
+                }
+            }
+            Fact::Reported { node, reports } => {
+                for report in reports {
+                    self.reported(*node, report, truth);
+                }
+            }
+            Fact::Checkpointed { attempt, task, .. } => {
+                let found = self.attempts.get(attempt);
+                let fits = found.is_some_and(|a| a.task == *task && a.state == AttemptState::Live);
+                self.want(fits, "checkpoints are of live attempts", attempt);
+            }
+            Fact::ModeWanted { .. } | Fact::Suspicion { .. } | Fact::Shell(_) => {}
+            Fact::ModeChanged { mode, .. } => {
+                self.want(*mode != self.mode, "a mode change changes the mode", mode);
+                self.mode = *mode;
+            }
+        }
+    }
+
+    fn submitted(&mut self, id: JobId, spec: &JobSpec) {
+        let next = JobId(self.jobs.len() as u64 + 1);
+        self.want(id == next, "jobs are numbered densely", id);
+        let usable = self
+            .releases
+            .get(&spec.release)
+            .is_some_and(|(_, revoked)| !revoked);
+        self.want(usable, "jobs run releases that may be used", id);
+        if let Some(key) = &spec.options.idempotency_key {
+            let twice = self.jobs.iter().any(|job| {
+                job.spec.owner == spec.owner
+                    && job.spec.options.idempotency_key.as_ref() == Some(key)
+            });
+            self.want(!twice, "an idempotency key makes one job", id);
+        }
+        let count = spec.inputs.count;
+        self.want(count > 0, "a job has tasks", id);
+        self.jobs.push(Job {
+            id,
+            spec: spec.clone(),
+            tasks: (0..count).map(|_| Task::default()).collect(),
+            fresh: 0,
+            open: count,
+            counts: [count, 0, 0, 0, 0, 0],
+            leased: 0,
+            expires: spec.options.deadline_millis.map(|millis| self.at + millis),
+        });
+        self.open_jobs.insert(self.jobs.len() - 1);
+    }
+
+    fn ended(&mut self, id: JobId, how: TaskEnd) {
+        let at = self.at;
+        let Some(job) = self.job(id) else {
+            return self.violate("jobs are known", id);
+        };
+        let (open, expires) = (job.open, job.expires);
+        let (count, release) = (job.tasks.len() as u32, job.spec.release);
+        self.want(open > 0, "only open jobs end", id);
+        let state = match how {
+            TaskEnd::Cancelled => State::Cancelled,
+            TaskEnd::Expired => {
+                let due = expires.is_some_and(|due| due <= at);
+                self.want(due, "jobs expire at their deadline", id);
+                State::Expired
+            }
+            TaskEnd::Failed(hearth_wire::record::Failure::ReleaseRevoked) => {
+                let revoked = self
+                    .releases
+                    .get(&release)
+                    .is_some_and(|(_, revoked)| *revoked);
+                self.want(revoked, "jobs fail with their release", id);
+                State::Failed
+            }
+            TaskEnd::Failed(_) => State::Failed,
+        };
+        for index in 0..count {
+            let task = TaskId {
+                job: id,
+                index: TaskIndex(index),
+            };
+            if self
+                .task(task)
+                .is_some_and(|task| task.state < State::Settled)
+            {
+                self.enter(task, state);
+            }
+        }
+    }
+
+    fn joined(&mut self, profile: &NodeProfile, resumed: &[AttemptId]) {
+        let id = profile.node;
+        self.want(
+            profile.session > self.last_session,
+            "sessions rise",
+            profile.session,
+        );
+        self.last_session = profile.session;
+        let known = self.nodes.entry(id).or_insert_with(|| Node {
+            profile: None,
+            kind: profile.kind,
+            capacity: profile.capacity,
+            standing: Standing::Good,
+            draining: false,
+            declined: BTreeSet::new(),
+            live: BTreeSet::new(),
+            paused: BTreeSet::new(),
+        });
+        let revoked = known.standing == Standing::Revoked;
+        self.want(!revoked, "revoked nodes stay out", id);
+        self.left(id);
+        let keep: BTreeSet<_> = resumed.iter().copied().collect();
+        self.lose_all(id, &keep, 1);
+        for attempt in resumed {
+            self.revived(id, *attempt);
+        }
+        self.sessions.insert(profile.session, id);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.kind = profile.kind;
+            node.capacity = profile.capacity;
+            node.profile = Some(profile.clone());
+            node.draining = false;
+        }
+    }
+
+    fn revived(&mut self, node: NodeId, id: AttemptId) {
+        let found = self.attempts.get(&id).cloned();
+        let Some(attempt) = found.filter(|attempt| attempt.node == node) else {
+            return self.violate("a node resumes its own attempts", id);
+        };
+        match attempt.state {
+            AttemptState::Live => {}
+            AttemptState::Lost => {
+                let at = self.at;
+                if let Some(attempt) = self.attempts.get_mut(&id) {
+                    attempt.state = AttemptState::Live;
+                    attempt.granted_at = at;
+                }
+                self.make_live(id, attempt.task, node);
+            }
+            _ => self.violate("only awaited attempts are resumed", id),
+        }
+    }
+
+    fn make_live(&mut self, id: AttemptId, task: TaskId, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.live.insert(id);
+        }
+        let mut first = false;
+        let mut live = 0;
+        if let Some(task) = self.task_mut(task) {
+            task.live += 1;
+            live = task.live;
+            first = live == 1;
+        }
+        if let Some(job) = self.job_mut(task.job) {
+            job.leased += u32::from(first);
+        }
+        self.want(live <= 2, "a task has at most two live attempts", task);
+    }
+
+    fn left(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.declined.clear();
+            if let Some(profile) = node.profile.take() {
+                self.sessions.remove(&profile.session);
+            }
+        }
+    }
+
+    fn lose_all(&mut self, id: NodeId, keep: &BTreeSet<AttemptId>, halves: u32) {
+        let live = self.nodes.get(&id).map(|node| node.live.clone());
+        for attempt in live.unwrap_or_default() {
+            if !keep.contains(&attempt) {
+                self.unlive(attempt, AttemptState::Lost);
+                self.add_halves(attempt, halves);
+            }
+        }
+    }
+
+    pub(super) fn add_halves(&mut self, attempt: AttemptId, halves: u32) {
+        let task = self.attempts.get(&attempt).map(|attempt| attempt.task);
+        if let Some(task) = task.and_then(|task| self.task_mut(task)) {
+            task.halves += halves;
+        }
+    }
+
+    fn standing(&mut self, id: NodeId, standing: Standing) {
+        let node = self.nodes.entry(id).or_insert_with(|| Node {
+            profile: None,
+            kind: hearth_wire::record::NodeKind::Volunteer,
+            capacity: Default::default(),
+            standing,
+            draining: false,
+            declined: BTreeSet::new(),
+            live: BTreeSet::new(),
+            paused: BTreeSet::new(),
+        });
+        let before = node.standing;
+        node.standing = standing;
+        self.want(before != Standing::Revoked, "revocation is for ever", id);
+        if !matches!(standing, Standing::Quarantined | Standing::Revoked) {
+            return;
+        }
+        // Blame takes back everything that is not settled.
+        let results: Vec<_> = self
+            .attempts
+            .iter()
+            .filter(|(attempt, a)| {
+                let task = self.task(a.task);
+                a.node == id
+                    && task.is_some_and(|task| task.result.is_some_and(|(r, _)| r == **attempt))
+            })
+            .map(|(_, attempt)| attempt.task)
+            .collect();
+        for task in results {
+            self.amend(task);
+        }
+        let live = self.nodes.get(&id).map(|node| node.live.clone());
+        for attempt in live.unwrap_or_default() {
+            self.unlive(attempt, AttemptState::Void);
+        }
+        if standing == Standing::Revoked {
+            self.left(id);
+        }
+    }
+
+    /// A provisional result is taken back.
+    pub(super) fn amend(&mut self, id: TaskId) {
+        let Some(task) = self.task_mut(id) else {
+            return;
+        };
+        let gone = [task.result.take(), task.other.take()];
+        for (attempt, _) in gone.into_iter().flatten() {
+            if let Some(task) = self.task_mut(id) {
+                task.history.retain(|other| *other != attempt);
+            }
+            self.attempts.remove(&attempt);
+        }
+        self.enter(id, State::Open);
+    }
+
+    fn leased(&mut self, id: NodeId, session: SessionId, lease: &LeaseFact) {
+        let (task_id, attempt) = (lease.task, lease.attempt);
+        let counter = attempt.0 >> 24;
+        self.want(
+            counter == self.last_attempt + 1,
+            "attempts are never used twice",
+            attempt,
+        );
+        self.last_attempt = counter;
+        self.want(
+            !self.attempts.contains_key(&attempt),
+            "attempts are never used twice",
+            attempt,
+        );
+        let (Some(job), Some(node)) = (self.job(task_id.job), self.nodes.get(&id)) else {
+            return self.violate(
+                "leases name jobs and nodes that exist",
+                format!("{lease:?}"),
+            );
+        };
+        let Some(task) = job.tasks.get(task_id.index.0 as usize) else {
+            return self.violate("leases name tasks that exist", format!("{lease:?}"));
+        };
+        let check = matches!(lease.purpose, Purpose::Check | Purpose::Arbitrate);
+        let fits = self.fits(node, job, check);
+        let usable = node.is_usable();
+        let here = self.sessions.get(&session) == Some(&id);
+        let revoked = self
+            .releases
+            .get(&job.spec.release)
+            .is_none_or(|(_, revoked)| *revoked);
+        let declined = node.declined.contains(&job.spec.release);
+        let mine = task
+            .history
+            .iter()
+            .filter_map(|a| self.attempts.get(a))
+            .filter(|a| a.node == id);
+        let (mut twice, mut failed) = (false, false);
+        for before in mine {
+            twice |= before.state == AttemptState::Live;
+            failed |= matches!(before.state, AttemptState::Failed | AttemptState::Lost);
+        }
+        let full = node.live.len() >= limits::LEASES_PER_NODE_MAX;
+        let state = task.state;
+        let (free, prefetches) = (
+            node.free_slots(),
+            node.kind != hearth_wire::record::NodeKind::Local,
+        );
+        let fresh = job.fresh == task_id.index.0 && task.history.is_empty();
+        let live = task.live;
+        let contested = task.other.is_some();
+        let detail = || format!("{lease:?} to {id}");
+        if !usable {
+            self.violate("leases only to nodes that may get work", detail());
+        }
+        if !here {
+            self.violate("leases go over the node's present connection", detail());
+        }
+        if !fits {
+            self.violate("leases only to nodes that fit the job", detail());
+        }
+        if revoked {
+            self.violate("revoked releases do not run", detail());
+        }
+        if declined {
+            self.violate("a node that declined a release gets none of it", detail());
+        }
+        if twice {
+            self.violate("a node has a task once", detail());
+        }
+        if full || (free == 0 && !prefetches) {
+            self.violate("a node gets no more than it may hold", detail());
+        }
+        let phase_fits = match lease.purpose {
+            Purpose::Run => state == State::Open && live == 0,
+            Purpose::Hedge => state == State::Open && live == 1,
+            Purpose::Check => state == State::Provisional && live == 0 && !contested,
+            Purpose::Arbitrate => state == State::Provisional && live == 0 && contested,
+        };
+        if !phase_fits {
+            self.violate(
+                "a lease has a purpose",
+                format!("{} {state:?} {live}", detail()),
+            );
+        }
+        if failed
+            && !check
+            && let Some(other) = self.another(task_id, id)
+        {
+            let detail = format!("{}, {other} could have it", detail());
+            self.violate("a failed task goes to another node", detail);
+        }
+        let at = self.at;
+        self.attempts.insert(
+            attempt,
+            Attempt {
+                task: task_id,
+                node: id,
+                purpose: lease.purpose,
+                state: AttemptState::Live,
+                granted_at: at,
+            },
+        );
+        if let Some(job) = self.job_mut(task_id.job) {
+            job.fresh += u32::from(fresh);
+            job.tasks[task_id.index.0 as usize].history.push(attempt);
+        }
+        self.make_live(attempt, task_id, id);
+    }
+
+    /// Counts less urgent runs that got a free slot while urgent ones waited for the same node. What
+    /// waits on a node behind its running attempts passes nobody over: nodes run the urgent first.
+    fn weigh_urgency(&mut self, id: NodeId, lease: &LeaseFact) {
+        if lease.purpose != Purpose::Run {
+            return;
+        }
+        let priority = self
+            .job(lease.task.job)
+            .map(|job| job.spec.options.priority);
+        let Some(node) = self.nodes.get(&id).filter(|node| node.free_slots() > 0) else {
+            return;
+        };
+        // The local host takes what volunteers cannot, whatever its priority.
+        if node.kind == hearth_wire::record::NodeKind::Local {
+            return;
+        }
+        let waits = self
+            .open_jobs
+            .iter()
+            .map(|job| &self.jobs[*job])
+            .any(|job| {
+                job.spec.options.priority == Priority::High
+                    && (job.fresh as usize) < job.tasks.len()
+                    && !node.declined.contains(&job.spec.release)
+                    && self.fits(node, job, false)
+            });
+        match priority {
+            Some(Priority::High) => self.urgent_leases += 1,
+            _ if waits => self.late_leases += 1,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Who may run what, in plain words.
+
+use std::collections::BTreeSet;
+
+use hearth_wire::record::{NodeKind, Standing};
+use hearth_wire::{NodeId, Placement, TaskId, TrustPolicy};
+
+use super::{Job, Node, Oracle};
+
+impl Node {
+    /// Whether new work may go there.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.profile.is_some()
+            && self.standing == Standing::Good
+            && !self.draining
+            && self.capacity.slots > 0
+    }
+
+    pub(crate) fn free_slots(&self) -> usize {
+        let running = self.live.len() - self.paused.len();
+        usize::from(self.capacity.slots).saturating_sub(running)
+    }
+}
+
+impl Oracle {
+    /// Whether a connected node is what a job asks for, for a run or for a check.
+    pub(crate) fn fits(&self, node: &Node, job: &Job, check: bool) -> bool {
+        let Some(profile) = &node.profile else {
+            return false;
+        };
+        let Some((release, _)) = self.releases.get(&job.spec.release) else {
+            return false;
+        };
+        let options = &job.spec.options;
+        let trusted_only =
+            check || options.trust == TrustPolicy::Local || options.placement == Placement::Trusted;
+        let kind = match profile.kind {
+            NodeKind::Volunteer => !trusted_only,
+            NodeKind::Trusted => true,
+            NodeKind::Local => check || options.placement != Placement::Volunteers,
+        };
+        let place = |places: &[String]| places.is_empty() || places.contains(&profile.location);
+        kind && release
+            .capabilities
+            .iter()
+            .all(|name| profile.capabilities.contains(name))
+            && place(&release.locations)
+            && place(&options.locations)
+            && release.engines.contains(&profile.engine)
+            && profile.capacity.memory_bytes >= release.limits.memory_bytes
+    }
+
+    /// Another node that could take a task and has not had it.
+    pub(crate) fn another(&self, task: TaskId, but: NodeId) -> Option<NodeId> {
+        let job = self.job(task.job)?;
+        let history = self.task(task)?.history.iter();
+        let had: BTreeSet<_> = history
+            .filter_map(|attempt| Some(self.attempts.get(attempt)?.node))
+            .collect();
+        let mut others = self.nodes.iter().filter(|(id, node)| {
+            **id != but
+                && node.is_usable()
+                && !had.contains(id)
+                && !node.declined.contains(&job.spec.release)
+                && self.fits(node, job, false)
+        });
+        others.next().map(|(id, _)| *id)
+    }
+}

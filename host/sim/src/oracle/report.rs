@@ -1,0 +1,197 @@
+//! Reports: the verdict must be the one that the job's policy asks for.
+
+use hearth_wire::record::{Failure, NodeKind, Purpose, ReportFact, Standing, Verdict};
+use hearth_wire::{Digest, Inconclusive, NodeId, Outcome, TaskId, TrustPolicy};
+
+use super::{AttemptState, Oracle, State};
+
+impl Oracle {
+    pub(super) fn reported(
+        &mut self,
+        id: NodeId,
+        report: &ReportFact,
+        truth: &dyn Fn(TaskId) -> Digest,
+    ) {
+        let Some(attempt) = self.attempts.get(&report.attempt).cloned() else {
+            return self.violate("reports are of attempts that exist", format!("{report:?}"));
+        };
+        let bound = attempt.node == id && attempt.task == report.task;
+        self.want(bound, "a report is bound to its node and task", report);
+        let awaited = matches!(attempt.state, AttemptState::Live | AttemptState::Lost);
+        self.want(awaited, "an attempt is reported once", report);
+        let (Some(job), Some(node)) = (self.job(report.task.job), self.nodes.get(&id)) else {
+            return;
+        };
+        let (policy, limit) = (
+            job.spec.options.trust,
+            u32::from(job.spec.options.attempts_max),
+        );
+        let (kind, standing) = (node.kind, node.standing);
+        let Some(task) = self.task(report.task) else {
+            return;
+        };
+        let (result, other, halves) = (task.result, task.other, task.halves);
+        let was_live = attempt.state == AttemptState::Live;
+        let digest = report.outcome.digest();
+        let blamed = matches!(standing, Standing::Quarantined | Standing::Revoked);
+        let counts = !matches!(report.verdict, Verdict::Noted | Verdict::Retry);
+        if blamed && counts {
+            self.violate(
+                "nothing of a blamed node is believed",
+                format!("{report:?}"),
+            );
+        }
+        let checks = matches!(attempt.purpose, Purpose::Check | Purpose::Arbitrate);
+        match report.verdict {
+            Verdict::Settled => {
+                let allowed = match policy {
+                    TrustPolicy::Fast => digest.is_some(),
+                    TrustPolicy::Local => digest.is_some() && kind != NodeKind::Volunteer,
+                    _ => false,
+                };
+                self.want(
+                    allowed,
+                    "a final result has what its policy asks for",
+                    report,
+                );
+                self.settle(report.task, digest, policy, truth);
+            }
+            Verdict::Provisional => {
+                let allowed = policy == TrustPolicy::Certain && digest.is_some();
+                self.want(
+                    allowed,
+                    "only checked jobs have provisional results",
+                    report,
+                );
+                if result.is_some() {
+                    self.amend(report.task);
+                }
+                self.unlive(report.attempt, AttemptState::Reported);
+                self.stop_others(report.task);
+                self.enter(report.task, State::Provisional);
+                if let Some(task) = self.task_mut(report.task) {
+                    task.result = digest.map(|digest| (report.attempt, digest));
+                }
+            }
+            Verdict::Confirmed { result: chosen } => {
+                let candidates = [result, other].into_iter().flatten();
+                let believed = candidates
+                    .into_iter()
+                    .find(|(attempt, _)| *attempt == chosen);
+                let agree = believed.is_some_and(|(_, known)| Some(known) == digest);
+                let trusted = kind != NodeKind::Volunteer && checks;
+                let allowed = policy == TrustPolicy::Certain && agree && trusted;
+                self.want(
+                    allowed,
+                    "a final result has what its policy asks for",
+                    report,
+                );
+                self.settle(report.task, digest, policy, truth);
+            }
+            Verdict::Differs => {
+                let differs = result.is_some_and(|(_, known)| Some(known) != digest);
+                let allowed = differs && other.is_none() && kind != NodeKind::Volunteer && checks;
+                self.want(allowed, "a check differs from a result", report);
+                self.unlive(report.attempt, AttemptState::Reported);
+                self.stop_others(report.task);
+                if let Some(task) = self.task_mut(report.task) {
+                    task.other = digest.map(|digest| (report.attempt, digest));
+                }
+            }
+            Verdict::Retry => {
+                let Outcome::Inconclusive(cause) = &report.outcome else {
+                    return self.violate(
+                        "only inconclusive attempts are retried",
+                        format!("{report:?}"),
+                    );
+                };
+                self.retried(id, report, cause, was_live);
+            }
+            Verdict::Failed(failure) => {
+                let allowed = match failure {
+                    Failure::Attempts => digest.is_none() && halves + 2 >= limit * 2,
+                    Failure::Unfit => {
+                        matches!(
+                            report.outcome,
+                            Outcome::Inconclusive(Inconclusive::Unfit(_))
+                        )
+                    }
+                    Failure::Nondeterministic => {
+                        let known = [result, other].map(|known| known.map(|(_, digest)| digest));
+                        digest.is_some() && !known.contains(&digest) && !known.contains(&None)
+                    }
+                    Failure::ReleaseRevoked => false,
+                };
+                self.want(allowed, "a task fails for a reason", report);
+                self.enter(report.task, State::Failed);
+            }
+            Verdict::Noted => {
+                let excused = blamed
+                    || !was_live
+                    || result.is_some()
+                    || (policy == TrustPolicy::Local && kind == NodeKind::Volunteer);
+                self.want(excused || digest.is_none(), "a good report counts", report);
+                self.unlive(report.attempt, AttemptState::Void);
+                if was_live {
+                    self.add_halves(report.attempt, 1);
+                }
+                // A late report of an open task is as good as any.
+                let dropped = digest.is_some() && result.is_none() && !blamed;
+                let local = policy == TrustPolicy::Local && kind == NodeKind::Volunteer;
+                self.want(!dropped || local, "a late report counts", report);
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        task: TaskId,
+        digest: Option<Digest>,
+        policy: TrustPolicy,
+        truth: &dyn Fn(TaskId) -> Digest,
+    ) {
+        if policy != TrustPolicy::Fast {
+            // Trusted nodes do not lie here.
+            let right = digest == Some(truth(task));
+            self.want(right, "no checked result is wrong", task);
+        }
+        self.enter(task, State::Settled);
+    }
+
+    fn retried(&mut self, id: NodeId, report: &ReportFact, cause: &Inconclusive, was_live: bool) {
+        let release = self.job(report.task.job).map(|job| job.spec.release);
+        if matches!(cause, Inconclusive::Declined(_) | Inconclusive::Unfit(_)) {
+            self.unlive(report.attempt, AttemptState::Void);
+            self.attempts.remove(&report.attempt);
+            if let Some(task) = self.task_mut(report.task) {
+                task.history.retain(|other| *other != report.attempt);
+            }
+            let node = self.nodes.get_mut(&id);
+            if let Some((node, release)) = node.zip(release)
+                && node.profile.is_some()
+            {
+                node.declined.insert(release);
+            }
+            return;
+        }
+        self.unlive(report.attempt, AttemptState::Failed);
+        if was_live {
+            let halves = if *cause == Inconclusive::Cancelled {
+                1
+            } else {
+                2
+            };
+            self.add_halves(report.attempt, halves);
+        }
+    }
+
+    fn stop_others(&mut self, task: TaskId) {
+        let history = self.task(task).map(|task| task.history.clone());
+        for attempt in history.unwrap_or_default() {
+            let live = self.attempts.get(&attempt).map(|a| a.state);
+            if live == Some(AttemptState::Live) {
+                self.unlive(attempt, AttemptState::Void);
+            }
+        }
+    }
+}

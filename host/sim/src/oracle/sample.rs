@@ -1,0 +1,102 @@
+//! What must hold whenever everything is durable and nothing is due: no work waits for nothing.
+
+use hearth_wire::record::NodeKind;
+use hearth_wire::{Placement, TrustPolicy};
+
+use super::{Job, Node, Oracle, State};
+
+impl Oracle {
+    /// No node that may have a fresh task idles; the local host counts when nobody else can.
+    pub(crate) fn sample_idle(&mut self) {
+        let waiting: Vec<_> = self.open_jobs.iter().map(|job| &self.jobs[*job]).collect();
+        let waiting = waiting
+            .into_iter()
+            .filter(|job| (job.fresh as usize) < job.tasks.len());
+        let mut found = None;
+        for job in waiting {
+            let takes = |node: &Node| {
+                node.is_usable()
+                    && !node.declined.contains(&job.spec.release)
+                    && self.fits(node, job, false)
+            };
+            let anywhere = |job: &Job| {
+                job.spec.options.placement == Placement::Anywhere
+                    && job.spec.options.trust != TrustPolicy::Local
+            };
+            let volunteers = self.nodes.values();
+            let mut volunteers =
+                volunteers.filter(|node| node.kind != NodeKind::Local && takes(node));
+            let alone = volunteers.next().is_none();
+            let idle = self.nodes.iter().find(|(_, node)| {
+                let asked = node.kind != NodeKind::Local || alone || !anywhere(job);
+                asked && takes(node) && node.free_slots() > 0
+            });
+            if let Some((id, node)) = idle {
+                found = Some(format!("{} waits, {id} ({:?}) idles", job.id, node.kind));
+                break;
+            }
+        }
+        if let Some(detail) = found {
+            self.violate("no node idles beside work that it may have", detail);
+        }
+    }
+
+    /// Urgent work is not passed over more often than aging allows (three turns of eight).
+    pub(crate) fn judge_urgency(&mut self) {
+        let (late, urgent) = (self.late_leases, self.urgent_leases);
+        // In the long run three to five; an hour has its luck.
+        if late * 10 > urgent * 7 + 2_000 {
+            self.violate("urgent work goes first", format!("{late} before {urgent}"));
+        }
+    }
+
+    /// Nothing is older than its lease allows.
+    pub(crate) fn sample_leases(&mut self, now: u64) {
+        let overdue = self.attempts.iter().find(|(id, attempt)| {
+            let job = self.job(attempt.task.job);
+            let lease = job.map_or(0, |job| job.spec.options.lease_millis);
+            let paused = self
+                .nodes
+                .get(&attempt.node)
+                .is_some_and(|n| n.paused.contains(id));
+            attempt.state == super::AttemptState::Live
+                && !paused
+                && now > attempt.granted_at + lease
+        });
+        if let Some(id) = overdue.map(|(id, _)| *id) {
+            self.violate("leases end", id);
+        }
+        let late = self.open_jobs.iter().map(|job| &self.jobs[*job]);
+        let late = late.filter(|job| job.expires.is_some_and(|at| now > at));
+        if let Some(id) = late.map(|job| job.id).next() {
+            self.violate("jobs expire at their deadline", id);
+        }
+    }
+
+    /// What waits and who could have it, for people.
+    pub(crate) fn explain_open(&self) -> String {
+        let mut text = format!("{} tasks are open", self.open_tasks());
+        let jobs = self.open_jobs.iter().take(3).map(|job| &self.jobs[*job]);
+        for job in jobs {
+            let mut open = job.tasks.iter().enumerate();
+            let first = open.find(|(_, task)| task.state < State::Settled);
+            text += &format!("; {} {:?} {:?}", job.id, job.spec.options, job.counts);
+            let Some((index, task)) = first else {
+                continue;
+            };
+            text += &format!(" task {index} {task:?}");
+            for attempt in &task.history {
+                text += &format!(" {:?}", self.attempts.get(attempt));
+            }
+            for (id, node) in &self.nodes {
+                let check = task.state == State::Provisional;
+                if node.is_usable() && self.fits(node, job, check) {
+                    let declined = node.declined.contains(&job.spec.release);
+                    let (kind, free) = (node.kind, node.free_slots());
+                    text += &format!(" {} {kind:?} free {free} declined {declined}", id.short());
+                }
+            }
+        }
+        text
+    }
+}

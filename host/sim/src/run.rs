@@ -1,0 +1,89 @@
+//! A run: as many worlds as it takes, one simulated hour each.
+
+use hearth_wire::{Digest, Hasher};
+
+use crate::fault::Faults;
+use crate::rng::Rng;
+use crate::world::{World, WorldConfig};
+
+/// What to simulate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SimConfig {
+    /// Decides everything.
+    pub seed: u64,
+    /// Simulated hours. Each is a world of its own, with its own number of nodes and its own luck,
+    /// so that no journal grows beyond what a replay takes in a moment.
+    pub hours: u32,
+    /// Stop at the first hour with a violation.
+    pub stop_at_violation: bool,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Hours simulated.
+    pub hours: u32,
+    /// Events that core handled.
+    pub events: u64,
+    /// Records that it emitted.
+    pub records: u64,
+    /// Tasks that settled.
+    pub settled: u64,
+    /// Replays of a whole journal whose hash was compared.
+    pub replays: u64,
+    /// How often each kind of fault was caused.
+    pub faults: Faults,
+    /// What must not be, with the seed of its hour. Empty if all is well.
+    pub violations: Vec<String>,
+    /// A digest of every hour's final state. The same for the same seed.
+    pub hash: Digest,
+}
+
+/// Seeds of hours that once failed. Every run of the tests simulates them again.
+pub fn kept_seeds() -> Vec<u64> {
+    let lines = include_str!("../seeds.txt").lines();
+    let seeds = lines.filter_map(|line| line.split('#').next()?.trim().parse().ok());
+    seeds.collect()
+}
+
+/// Simulates hours one after another.
+pub fn run(config: &SimConfig) -> Report {
+    let mut report = Report {
+        seed: config.seed,
+        hours: 0,
+        events: 0,
+        records: 0,
+        settled: 0,
+        replays: 0,
+        faults: Faults::default(),
+        violations: Vec::new(),
+        hash: Digest::default(),
+    };
+    // The first hour's seed is the run's, so that a kept seed is one hour.
+    let mut seeds = Rng::new(config.seed);
+    for hour in 0..config.hours {
+        let seed = if hour == 0 { config.seed } else { seeds.next() };
+        let end = World::new(WorldConfig::hour(seed)).run();
+        report.hours += 1;
+        report.events += end.events;
+        report.records += end.records;
+        report.settled += end.settled;
+        report.replays += end.replays;
+        report.faults.merge(&end.faults);
+        report.hash = Hasher::with_domain("hearth.sim.v1")
+            .raw(report.hash.as_bytes())
+            .raw(end.hash.as_bytes())
+            .finish();
+        let failed = !end.violations.is_empty();
+        let named = end.violations.into_iter();
+        report
+            .violations
+            .extend(named.map(|text| format!("seed {seed}: {text}")));
+        if failed && config.stop_at_violation {
+            break;
+        }
+    }
+    report
+}
