@@ -154,8 +154,10 @@ impl Node {
                 return Ok(self.on_welcome(welcome, socket));
             }
             (Link::Up(_), message) => {
-                if let (Some(silence), Some(socket)) = (self.silence, socket.as_mut()) {
-                    socket.set_silence(Some(silence));
+                let echo = matches!(&message, CoordinatorMessage::Settled(s) if s.is_empty());
+                // From its first echo on, a coordinator that says nothing is one that is not there.
+                if let Some(socket) = socket.as_mut().filter(|_| echo) {
+                    socket.set_silence(self.silence);
                 }
                 return Ok(self.on_work(message));
             }
@@ -226,10 +228,7 @@ impl Node {
         }
         let period = welcome.heartbeat_millis.clamp(100, 10_000);
         self.heartbeat = Duration::from_millis(period.into());
-        // Until the first echo only the silence of a coordinator that echoes is meaningful.
         let silence = u64::from(welcome.silence_millis).clamp(SILENCE_MILLIS, 60_000);
-        self.silence = None;
-        self.round_trip.asked = None;
         if let Some(socket) = socket {
             socket.set_silence(None);
         }

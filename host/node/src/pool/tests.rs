@@ -1,6 +1,6 @@
 //! The pool against runners that behave, die, lie and flood.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use hearth_wire::{AttemptId, Digest, Inconclusive, Priority, TaskLimits};
 use super::*;
 use fake::Fake;
 
-pub(super) fn config(launcher: Launcher) -> PoolConfig {
+pub(crate) fn config(launcher: Launcher) -> PoolConfig {
     PoolConfig {
         launcher,
         runners: 2,
