@@ -1,14 +1,11 @@
 //! Batches of messages over WebSocket.
 //!
 //! A binary message is one frame of [`hearth_wire::codec`]: a batch `Vec<Message>` behind the version
-//! byte. tungstenite speaks the protocol; what it leaves unbounded is bounded here. A [`Guard`] under
-//! it counts fragments, control frames and time on the plain bytes, an [`Outbox`] bounds what waits to
+//! byte. tungstenite speaks the protocol; what it leaves unbounded is bounded here. A guard under
+//! it counts fragments, control frames and time on the plain bytes, an outbox bounds what waits to
 //! be written, and a peer that does not read or falls silent is given up.
 //!
 //! The stream may be TLS or an inherited socketpair: everything else is the same.
-//!
-//! [`Guard`]: guard::Guard
-//! [`Outbox`]: outbox::Outbox
 
 mod error;
 mod guard;

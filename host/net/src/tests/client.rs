@@ -40,6 +40,9 @@ struct State {
     complete: Mutex<Option<Vec<u8>>>,
 }
 
+const REFUSAL: &str =
+    r#"{"error":{"code":"job-exists","message":"it is there","blame":"client","next":"use it"}}"#;
+
 type Body = BoxBody<Bytes, std::io::Error>;
 
 fn full(bytes: impl Into<Bytes>) -> Body {
@@ -67,10 +70,7 @@ impl State {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 Ok(Response::new(full(body)))
             }
-            (&Method::GET, "/refuse") => Ok(status(
-                409,
-                r#"{"error":{"code":"job-exists","message":"it is there","blame":"client","next":"use it"}}"#,
-            )),
+            (&Method::GET, "/refuse") => Ok(status(409, REFUSAL)),
             (&Method::GET, "/teapot") => Ok(status(418, "<html>short and stout</html>")),
             (&Method::GET, "/slow") => {
                 tokio::time::sleep(millis(2_000)).await;
@@ -96,6 +96,8 @@ impl State {
                     .insert("content-type", "text/event-stream".parse().unwrap());
                 Ok(response)
             }
+            // Without having read the body.
+            (&Method::PUT, "/forbidden") => Ok(status(403, REFUSAL)),
             _ => Ok(status(404, "")),
         }
     }
@@ -587,4 +589,21 @@ async fn the_same_works_over_tls_and_a_missing_certificate_is_told() {
     let error = soon(nameless.get_json::<()>("/json")).await.unwrap_err();
     assert!(matches!(error, HttpError::Tls(_)), "{error:?}");
     drop(trigger);
+}
+
+/// A server may refuse an upload by its head alone. The refusal must not drown in the bytes that
+/// nobody reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let (_state, address, _trigger) = start(State::default());
+    let limits = ClientLimits {
+        range_bytes: 16 << 20,
+        ..limits()
+    };
+    let client = Client::plain(address, None, limits);
+    for _ in 0..20 {
+        let body = UploadSource::Bytes(vec![0; 16 << 20].into());
+        let error = soon(client.upload("/forbidden", body)).await.unwrap_err();
+        assert_eq!(error.status(), Some(403), "{error:?}");
+    }
 }

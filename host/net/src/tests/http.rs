@@ -92,6 +92,7 @@ async fn exchange(mut server: Server, bytes: &[u8]) -> (String, Result<(), Serve
 async fn finish(mut server: Server) -> (String, Result<(), ServeError>) {
     let mut said = Vec::new();
     let _ = soon(server.peer.read_to_end(&mut said)).await;
+    drop(server.peer);
     let ended = soon(server.serving).await.unwrap();
     (String::from_utf8_lossy(&said).into_owned(), ended)
 }

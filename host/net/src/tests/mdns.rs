@@ -21,6 +21,8 @@ fn multicast_works() -> bool {
     probe().is_ok()
 }
 
+// A skipped test says so.
+#[allow(clippy::print_stdout)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_realm_is_found_by_its_own_and_not_by_others() {
     if !multicast_works() {
