@@ -8,7 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let host = LocalHost::in_process()?;
     let component = Component::from_path(file)?;
     let job = host.job(&component).media_type("text/plain").inputs(args);
-    let job = job.on_progress(|progress| eprintln!("task {}: {} done", progress.index, progress.done));
+    let job =
+        job.on_progress(|progress| eprintln!("task {}: {} done", progress.index, progress.done));
     for result in job.run()?.wait() {
         match result.output() {
             Some(output) => println!("{}: {}", result.index, String::from_utf8_lossy(output)),

@@ -2,4 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod author;
+mod confinement;
+mod determinism;
+mod durability;
+mod faces;
+mod fallback;
+mod hostile_guests;
+mod support;
 mod tidy;

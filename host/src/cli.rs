@@ -14,6 +14,7 @@ mod node;
 mod output;
 mod places;
 mod run;
+mod signals;
 mod task;
 
 pub(crate) use args::{Cli, Command};
@@ -38,7 +39,11 @@ pub(crate) fn logging(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("HEARTH_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
 }
 
 /// Commands that wait for networks and processes.
@@ -77,8 +82,10 @@ pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
 
 /// Writes a man page for each command.
 pub(crate) fn man(folder: &Path, output: Output) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).context(Kind::Failed, format!("making {}", folder.display()))?;
-    clap_mangen::generate_to(Cli::command(), folder).context(Kind::Failed, format!("writing to {}", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .context(Kind::Failed, format!("making {}", folder.display()))?;
+    clap_mangen::generate_to(Cli::command(), folder)
+        .context(Kind::Failed, format!("writing to {}", folder.display()))?;
     output.say(format!("man pages are in {}", folder.display()));
     Ok(())
 }

@@ -3,14 +3,19 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use hearth_identity::{COORDINATOR_NAME, DirError, NodeDir, PeerError, RealmCa, RealmDir, TlsIdentity};
+use hearth_identity::{
+    COORDINATOR_NAME, DirError, NodeDir, PeerError, RealmCa, RealmDir, TlsIdentity,
+};
 use hearth_net::http::client::{Client as Http, ClientLimits, Events, HttpError, UploadSource};
 use hearth_net::tls::{Alpn, ClientTls, Endpoint, Identity, TlsError};
 use hearth_wire::api::{
     Invitation, InvitationRequest, JobAccepted, JobEvent, JobList, JobStatus, ModeReport, NodeList,
     ReleaseAdded, ResultPage, SubmitJob,
 };
-use hearth_wire::{Digest, InputSet, JobId, RealmId, Release, ReleaseId, Role, Seq, TaskIndex, UnixSeconds, codec, limits};
+use hearth_wire::{
+    Digest, InputSet, JobId, RealmId, Release, ReleaseId, Role, Seq, TaskIndex, UnixSeconds, codec,
+    limits,
+};
 use rustls::pki_types::ServerName;
 
 /// Why a client cannot be made or a request failed.
@@ -18,7 +23,9 @@ use rustls::pki_types::ServerName;
 #[non_exhaustive]
 pub enum ClientError {
     /// There is no realm here.
-    #[error("{0} is neither a realm nor a joined one; `hearth init` makes a realm, `hearth join` joins one")]
+    #[error(
+        "{0} is neither a realm nor a joined one; `hearth init` makes a realm, `hearth join` joins one"
+    )]
     NoRealm(std::path::PathBuf),
     /// The realm's directory cannot be used.
     #[error(transparent)]
@@ -29,6 +36,9 @@ pub enum ClientError {
     /// Its certificate authority cannot be used.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// The constant name of coordinators is none: a defect.
+    #[error("the name {COORDINATOR_NAME} is not a name; report this")]
+    Name,
     /// The request failed.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -36,14 +46,19 @@ pub enum ClientError {
     #[error("{0}")]
     Inputs(String),
     /// The coordinator sent an event that is none.
-    #[error("the coordinator sent an event that this program does not understand: {0}; update hearth")]
+    #[error(
+        "the coordinator sent an event that this program does not understand: {0}; update hearth"
+    )]
     Event(#[from] serde_json::Error),
 }
 
 impl ClientError {
     /// Whether the coordinator could not be reached at all.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Http(HttpError::Connect(_) | HttpError::Lost(_) | HttpError::Timeout(_)))
+        matches!(
+            self,
+            Self::Http(HttpError::Connect(_) | HttpError::Lost(_) | HttpError::Timeout { .. })
+        )
     }
 }
 
@@ -113,13 +128,26 @@ impl Client {
     pub fn new(identity: ClientIdentity) -> Result<Self, ClientError> {
         let own = Identity::new(identity.tls.chain, identity.tls.key)?;
         let tls = ClientTls::new(identity.ca.server_verifier(), Some(&own))?;
-        let server_name = ServerName::try_from(COORDINATOR_NAME).map_err(|error| TlsError::from_name(error.to_string()))?;
-        let endpoint = Endpoint { addresses: identity.addresses, server_name };
-        Ok(Self { http: Self::connection(&endpoint, &tls), endpoint, tls })
+        // A constant of our own, which is a name.
+        let server_name = ServerName::try_from(COORDINATOR_NAME).map_err(|_| ClientError::Name)?;
+        let endpoint = Endpoint {
+            addresses: identity.addresses,
+            server_name,
+        };
+        Ok(Self {
+            http: Self::connection(&endpoint, &tls),
+            endpoint,
+            tls,
+        })
     }
 
     fn connection(endpoint: &Endpoint, tls: &ClientTls) -> Http {
-        Http::tls(endpoint.clone(), tls.clone(), Alpn::Http, ClientLimits::default())
+        Http::tls(
+            endpoint.clone(),
+            tls.clone(),
+            Alpn::Http,
+            ClientLimits::default(),
+        )
     }
 
     /// Hands over a signed release and its component. Both are kept if they are there already.
@@ -127,10 +155,22 @@ impl Client {
     /// # Errors
     ///
     /// When the coordinator refuses it: unsigned, foreign author, expired, revoked.
-    pub async fn add_release(&self, release: &Release, component: Bytes) -> Result<ReleaseId, ClientError> {
+    pub async fn add_release(
+        &self,
+        release: &Release,
+        component: Bytes,
+    ) -> Result<ReleaseId, ClientError> {
         let digest = Digest::of(&component);
-        self.http.upload(&format!("/v1/blobs/{digest}"), UploadSource::Bytes(component)).await?;
-        let added: ReleaseAdded = self.http.post_bytes("/v1/releases", codec::encode(release).into()).await?;
+        self.http
+            .upload(
+                &format!("/v1/blobs/{digest}"),
+                UploadSource::Bytes(component),
+            )
+            .await?;
+        let added: ReleaseAdded = self
+            .http
+            .post_bytes("/v1/releases", codec::encode(release).into())
+            .await?;
         Ok(added.release)
     }
 
@@ -139,9 +179,16 @@ impl Client {
     /// # Errors
     ///
     /// When the coordinator finds that it is not what `set` says.
-    pub async fn add_inputs(&self, set: &InputSet, source: UploadSource) -> Result<(), ClientError> {
+    pub async fn add_inputs(
+        &self,
+        set: &InputSet,
+        source: UploadSource,
+    ) -> Result<(), ClientError> {
         let media_type = percent(&set.media_type);
-        let path = format!("/v1/input-sets/{}?count={}&media_type={media_type}", set.root, set.count);
+        let path = format!(
+            "/v1/input-sets/{}?count={}&media_type={media_type}",
+            set.root, set.count
+        );
         self.http.upload(&path, source).await?;
         Ok(())
     }
@@ -162,7 +209,10 @@ impl Client {
     /// When there is no such job, or it is somebody else's.
     pub async fn job(&self, job: JobId, min_seq: Option<Seq>) -> Result<JobStatus, ClientError> {
         let query = min_seq.map_or_else(String::new, |seq| format!("?min_seq={seq}"));
-        Ok(self.http.get_json(&format!("/v1/jobs/{job}{query}")).await?)
+        Ok(self
+            .http
+            .get_json(&format!("/v1/jobs/{job}{query}"))
+            .await?)
     }
 
     /// All jobs, the newest first.
@@ -180,7 +230,10 @@ impl Client {
     ///
     /// When there is no such job, or it is somebody else's.
     pub async fn results(&self, job: JobId, from: u32) -> Result<ResultPage, ClientError> {
-        Ok(self.http.get_json(&format!("/v1/jobs/{job}/results?from={from}")).await?)
+        Ok(self
+            .http
+            .get_json(&format!("/v1/jobs/{job}/results?from={from}"))
+            .await?)
     }
 
     /// The output of one task.
@@ -190,7 +243,10 @@ impl Client {
     /// When it has none (yet).
     pub async fn output(&self, job: JobId, index: TaskIndex) -> Result<Bytes, ClientError> {
         let path = format!("/v1/jobs/{job}/tasks/{index}/output");
-        Ok(self.http.get_bytes(&path, limits::OUTPUT_BYTES_MAX as usize).await?)
+        Ok(self
+            .http
+            .get_bytes(&path, limits::OUTPUT_BYTES_MAX as usize)
+            .await?)
     }
 
     /// Cancels a job: its open tasks end without a result.
@@ -228,7 +284,13 @@ impl Client {
     ///
     /// When there is no such node, or this identity may not.
     pub async fn node_action(&self, node: &str, action: &str) -> Result<(), ClientError> {
-        let _: serde_json::Value = self.http.post_json(&format!("/v1/nodes/{node}/{action}"), &serde_json::json!({})).await?;
+        let _: serde_json::Value = self
+            .http
+            .post_json(
+                &format!("/v1/nodes/{node}/{action}"),
+                &serde_json::json!({}),
+            )
+            .await?;
         Ok(())
     }
 
@@ -247,7 +309,10 @@ impl Client {
     ///
     /// When this identity may not invite.
     pub async fn invite(&self, role: Role, ttl_seconds: u64) -> Result<String, ClientError> {
-        let request = InvitationRequest { role: role.to_string(), ttl_seconds };
+        let request = InvitationRequest {
+            role: role.to_string(),
+            ttl_seconds,
+        };
         let invitation: Invitation = self.http.post_json("/v1/invitations", &request).await?;
         Ok(invitation.token)
     }
@@ -267,13 +332,24 @@ impl JobEvents {
     /// When the connection is lost or an event is not understood.
     pub async fn next(&mut self) -> Option<Result<JobEvent, ClientError>> {
         let event = self.events.next().await?;
-        Some(event.map_err(ClientError::from).and_then(|event| Ok(serde_json::from_str(&event.data)?)))
+        Some(
+            event
+                .map_err(ClientError::from)
+                .and_then(|event| Ok(serde_json::from_str(&event.data)?)),
+        )
     }
 }
 
 /// Text for one value of a query (RFC 3986).
 fn percent(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
-

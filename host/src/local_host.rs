@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hearth_node::pool::{Kind, Launcher, Pool, PoolConfig, PoolError, PoolStatus};
-use hearth_runner::{Confine, CompilerOptions, RunnerOptions};
-use hearth_sandbox::{Allocation, Profile, Unfit};
+use hearth_runner::{CompilerOptions, Confine, RunnerOptions};
+use hearth_sandbox::{Profile, Unfit};
 use hearth_wire::runner::Confinement;
 use hearth_wire::{AttemptId, EngineId};
 
@@ -66,7 +66,8 @@ pub struct LocalHostBuilder {
 
 impl Default for LocalHostBuilder {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
+        let cores =
+            std::thread::available_parallelism().map_or(1, |cores| cores.get().min(1024) as u16);
         Self {
             program: None,
             slots: cores,
@@ -130,7 +131,11 @@ impl LocalHostBuilder {
             .enable_all()
             .build()
             .map_err(LocalHostError::Threads)?;
-        let (runners, slots_per_runner) = if self.program.is_some() { (self.slots, 1) } else { (1, self.slots) };
+        let (runners, slots_per_runner) = if self.program.is_some() {
+            (self.slots, 1)
+        } else {
+            (1, self.slots)
+        };
         let config = PoolConfig {
             launcher: self.launcher(),
             runners,
@@ -142,7 +147,12 @@ impl LocalHostBuilder {
             nice: 0,
         };
         let pool = runtime.block_on(Pool::start(config))?;
-        Ok(LocalHost { pool, attempts: AtomicU64::new(1), slots: self.slots, runtime })
+        Ok(LocalHost {
+            pool,
+            attempts: AtomicU64::new(1),
+            slots: self.slots,
+            runtime,
+        })
     }
 
     fn launcher(&self) -> Launcher {
@@ -158,11 +168,20 @@ impl LocalHostBuilder {
             // Errors end the stream, which is what the pool sees and reports.
             let ended = match kind {
                 Kind::Runner => {
-                    let options = RunnerOptions { slots, confine: Confine::No, profile, allocation: Allocation::Auto };
+                    let options = RunnerOptions {
+                        slots,
+                        confine: Confine::No,
+                        profile,
+                        ..RunnerOptions::default()
+                    };
                     hearth_runner::serve_runner(stream, &options)
                 }
                 Kind::Compiler => {
-                    let options = CompilerOptions { confine: Confine::No, profile, ..CompilerOptions::default() };
+                    let options = CompilerOptions {
+                        confine: Confine::No,
+                        profile,
+                        ..CompilerOptions::default()
+                    };
                     hearth_runner::serve_compiler(stream, &options)
                 }
             };

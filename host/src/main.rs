@@ -20,20 +20,33 @@ fn main() -> ExitCode {
         _ => command(&cli),
     };
     if let Err(failure) = &result {
-        Output { json: cli.global.json }.note(format!("hearth: {failure}"));
+        Output {
+            json: cli.global.json,
+        }
+        .note(format!("hearth: {failure}"));
     }
     exit_code(&result)
 }
 
 fn command(cli: &Cli) -> Result<(), Failure> {
     cli::logging(cli.global.verbose);
-    let (global, output) = (&cli.global, Output { json: cli.global.json });
+    let (global, output) = (
+        &cli.global,
+        Output {
+            json: cli.global.json,
+        },
+    );
     match &cli.command {
         Command::Init(args) => cli::init(global, args, output),
         Command::Author(command) => cli::author(global, command, output),
         Command::Task(command) => cli::task(global, command, output),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "hearth", &mut std::io::stdout());
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "hearth",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         Command::Man { folder } => cli::man(folder, output),

@@ -22,15 +22,23 @@ const FLOORS: [(&str, u8); 12] = [
 ];
 
 fn floor(name: &str) -> Option<u8> {
-    FLOORS.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor)
+    FLOORS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, floor)| *floor)
 }
 
 /// Dependencies of a workspace package by name; without `dev` those of tests are left out.
 fn dependencies(name: &str, dev: bool) -> BTreeSet<&'static str> {
     let packages = metadata()["packages"].as_array().unwrap();
-    let package = packages.iter().find(|package| text(&package["name"]) == name).unwrap();
+    let package = packages
+        .iter()
+        .find(|package| text(&package["name"]) == name)
+        .unwrap();
     let all = package["dependencies"].as_array().unwrap().iter();
-    all.filter(|dependency| dev || dependency["kind"].is_null()).map(|dependency| text(&dependency["name"])).collect()
+    all.filter(|dependency| dev || dependency["kind"].is_null())
+        .map(|dependency| text(&dependency["name"]))
+        .collect()
 }
 
 #[test]
@@ -38,7 +46,10 @@ fn crates_import_only_from_lower_floors() {
     for (name, own) in FLOORS {
         for dependency in dependencies(name, false) {
             if let Some(other) = floor(dependency) {
-                assert!(other < own, "{name} (floor {own}) imports {dependency} (floor {other})");
+                assert!(
+                    other < own,
+                    "{name} (floor {own}) imports {dependency} (floor {other})"
+                );
             }
         }
     }
@@ -55,19 +66,29 @@ fn guests_see_only_the_contract() {
     for guest in guests {
         seen += 1;
         for dependency in dependencies(text(&guest["name"]), true) {
-            assert!(floor(dependency).is_none(), "{} imports {dependency} of the host", guest["name"]);
+            assert!(
+                floor(dependency).is_none(),
+                "{} imports {dependency} of the host",
+                guest["name"]
+            );
         }
     }
-    assert!(seen >= 5, "the SDK, its macros and the three example tasks are there");
+    assert!(
+        seen >= 5,
+        "the SDK, its macros and the three example tasks are there"
+    );
 }
 
 /// All packages that building `root` without its tests can reach.
 fn closure(root: &str) -> BTreeSet<String> {
     let nodes = metadata()["resolve"]["nodes"].as_array().unwrap();
-    let by_id: BTreeMap<&str, &serde_json::Value> = nodes.iter().map(|node| (text(&node["id"]), node)).collect();
+    let by_id: BTreeMap<&str, &serde_json::Value> =
+        nodes.iter().map(|node| (text(&node["id"]), node)).collect();
     let packages = metadata()["packages"].as_array().unwrap();
-    let names: BTreeMap<&str, &str> =
-        packages.iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
+    let names: BTreeMap<&str, &str> = packages
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
     let start = *names.iter().find(|(_, name)| **name == root).unwrap().0;
     let (mut open, mut seen) = (vec![start], BTreeSet::new());
     while let Some(id) = open.pop() {
@@ -86,10 +107,19 @@ fn closure(root: &str) -> BTreeSet<String> {
 
 #[test]
 fn keys_and_engines_never_share_a_crate_graph() {
-    for name in ["hearth-coordinator", "hearth-node", "hearth-core", "hearth-identity", "hearth-net", "hearth-store"] {
+    for name in [
+        "hearth-coordinator",
+        "hearth-node",
+        "hearth-core",
+        "hearth-identity",
+        "hearth-net",
+        "hearth-store",
+    ] {
         let found = closure(name);
-        let engines: Vec<_> =
-            found.iter().filter(|name| name.starts_with("wasmtime") || name.starts_with("cranelift")).collect();
+        let engines: Vec<_> = found
+            .iter()
+            .filter(|name| name.starts_with("wasmtime") || name.starts_with("cranelift"))
+            .collect();
         assert!(engines.is_empty(), "{name} links {engines:?}");
     }
     for name in ["hearth-runner", "hearth-sandbox"] {
@@ -97,7 +127,10 @@ fn keys_and_engines_never_share_a_crate_graph() {
         for forbidden in ["hearth-identity", "hearth-net", "rustls", "hyper"] {
             assert!(!found.contains(forbidden), "{name} links {forbidden}");
         }
-        assert!(found.contains("wasmtime"), "the test sees the graph of {name}");
+        assert!(
+            found.contains("wasmtime"),
+            "the test sees the graph of {name}"
+        );
     }
 }
 

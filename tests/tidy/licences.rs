@@ -6,21 +6,36 @@ use super::{metadata, root, text};
 fn dependencies_have_allowed_licences() {
     let policy = std::fs::read_to_string(root().join(".cargo/deny.toml")).unwrap();
     let policy: toml::Table = policy.parse().unwrap();
-    let allowed: Vec<&str> =
-        policy["licenses"]["allow"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let allowed: Vec<&str> = policy["licenses"]["allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
     let mut refused = Vec::new();
     for package in metadata()["packages"].as_array().unwrap() {
         let expression = text(&package["license"]);
         if !satisfied(expression, &allowed) {
-            refused.push(format!("{} {}: {expression:?}", package["name"], package["version"]));
+            refused.push(format!(
+                "{} {}: {expression:?}",
+                package["name"], package["version"]
+            ));
         }
     }
-    assert!(refused.is_empty(), "not allowed by .cargo/deny.toml:\n{}", refused.join("\n"));
+    assert!(
+        refused.is_empty(),
+        "not allowed by .cargo/deny.toml:\n{}",
+        refused.join("\n")
+    );
 }
 
 /// Whether an SPDX expression of `AND`, `OR`, parentheses and the old `/` can be met.
 fn satisfied(expression: &str, allowed: &[&str]) -> bool {
-    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "+WITH+");
+    let spaced = expression
+        .replace('/', " OR ")
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .replace(" WITH ", "+WITH+");
     let tokens: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = tokens.as_slice();
     let met = any(&mut rest, allowed);
@@ -46,7 +61,9 @@ fn all(tokens: &mut &[&str], allowed: &[&str]) -> bool {
 }
 
 fn one(tokens: &mut &[&str], allowed: &[&str]) -> bool {
-    let Some((&token, rest)) = tokens.split_first() else { return false };
+    let Some((&token, rest)) = tokens.split_first() else {
+        return false;
+    };
     *tokens = rest;
     if token != "(" {
         return allowed.contains(&token.replace("+WITH+", " WITH ").as_str());

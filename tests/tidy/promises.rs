@@ -7,7 +7,10 @@ use super::root;
 #[test]
 fn promises_name_tests_that_exist() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let section = readme.split("## Promises").nth(1).expect("README has a section Promises");
+    let section = readme
+        .split("## Promises")
+        .nth(1)
+        .expect("README has a section Promises");
     let section = section.split("\n## ").next().unwrap();
     let names: Vec<&str> = section
         .lines()
@@ -18,16 +21,28 @@ fn promises_name_tests_that_exist() {
         .collect();
     assert!(names.len() >= 8, "each promise has a test, found {names:?}");
     let mut sources = String::new();
-    let mut open = vec![root().join("host"), root().join("tests"), root().join("tasks"), root().join("guest-sdk")];
+    let mut open = vec![
+        root().join("host"),
+        root().join("tests"),
+        root().join("tasks"),
+        root().join("guest-sdk"),
+    ];
     while let Some(path) = open.pop() {
         if path.is_dir() {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            open.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             sources.push_str(&fs::read_to_string(&path).unwrap());
         }
     }
     for name in names {
         let function = name.rsplit("::").next().unwrap();
-        assert!(sources.contains(&format!("fn {function}(")), "the README names {name}, which does not exist");
+        assert!(
+            sources.contains(&format!("fn {function}(")),
+            "the README names {name}, which does not exist"
+        );
     }
 }

@@ -85,6 +85,7 @@ pub(crate) struct NodeFile {
     pub(crate) memory_mib: Option<u64>,
     pub(crate) throttle: Option<u8>,
     pub(crate) nice: Option<i32>,
+    pub(crate) follow_load: Option<bool>,
     pub(crate) allow_authors: Vec<KeyId>,
     pub(crate) deny_authors: Vec<KeyId>,
     pub(crate) cache_gib_max: Option<u64>,
@@ -94,14 +95,27 @@ pub(crate) struct NodeFile {
 }
 
 /// What a node's file says at first; `None` leaves a default.
-pub(crate) fn node_template(name: &str, cores: Option<u16>, memory_mib: Option<u64>, location: Option<&str>) -> String {
+pub(crate) fn node_template(
+    name: &str,
+    cores: Option<u16>,
+    memory_mib: Option<u64>,
+    location: Option<&str>,
+) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let set = |key: &str, value: Option<String>, default: &str| match value {
         Some(value) => format!("{key} = {value}"),
         None => format!("# {key} = {default}"),
     };
-    let cores = set("cores", cores.map(|cores| cores.to_string()), &default_cores().to_string());
-    let memory = set("memory_mib", memory_mib.map(|mib| mib.to_string()), &default_memory_mib().to_string());
+    let cores = set(
+        "cores",
+        cores.map(|cores| cores.to_string()),
+        &default_cores().to_string(),
+    );
+    let memory = set(
+        "memory_mib",
+        memory_mib.map(|mib| mib.to_string()),
+        &default_memory_mib().to_string(),
+    );
     let location = set("location", location.map(quoted), "\"\"");
     format!(
         "# What this machine gives to the realm. What is commented out is the default.
@@ -117,6 +131,8 @@ name = {name}
 # Share of time that guests may run on those cores, percent, and their niceness (0 to 19).
 # throttle = 100
 # nice = 10
+# Offer fewer cores while other programs use them.
+# follow_load = false
 
 # If not empty, only code of these authors (key ids) runs. Code of denied authors never runs.
 # allow_authors = []
@@ -152,7 +168,9 @@ pub(crate) fn default_memory_mib() -> u64 {
 pub(crate) fn machine_memory_mib() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
+    let kib = total
+        .and_then(|line| line.trim().strip_suffix("kB"))
+        .and_then(|kib| kib.trim().parse::<u64>().ok());
     kib.map_or(1024, |kib| kib / 1024)
 }
 
@@ -162,7 +180,12 @@ pub(crate) fn read<T: DeserializeOwned + Default>(dir: &Path) -> Result<T, Failu
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
-        Err(error) => return Err(Failure::failed(format!("reading {}: {error}", path.display()))),
+        Err(error) => {
+            return Err(Failure::failed(format!(
+                "reading {}: {error}",
+                path.display()
+            )));
+        }
     };
     toml::from_str(&text)
         .context(Kind::Rejected, path.display())
@@ -172,7 +195,11 @@ pub(crate) fn read<T: DeserializeOwned + Default>(dir: &Path) -> Result<T, Failu
 /// Writes `hearth.toml` in `dir` unless there is one.
 pub(crate) fn write_new(dir: &Path, text: &str) -> Result<(), Failure> {
     let path = dir.join(FILE);
-    if path.exists() { Ok(()) } else { places::write(&path, text.as_bytes()) }
+    if path.exists() {
+        Ok(())
+    } else {
+        places::write(&path, text.as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -181,8 +208,14 @@ mod tests {
 
     /// A template with its commented settings switched on.
     fn uncommented(text: &str) -> String {
-        let is_setting = |line: &&str| line.starts_with("# ") && (line.contains(" = ") && !line.contains(',') || line == &"# api_hosts = []");
-        text.lines().map(|line| if is_setting(&line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n")
+        let is_setting = |line: &&str| {
+            line.starts_with("# ")
+                && (line.contains(" = ") && !line.contains(',') || line == &"# api_hosts = []")
+        };
+        text.lines()
+            .map(|line| if is_setting(&line) { &line[2..] } else { line })
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     #[test]
@@ -194,7 +227,10 @@ mod tests {
         assert_eq!(file.blob_gib_max, Some(64));
         let template = node_template("my \"machine\"", Some(3), None, Some("attic"));
         let file: NodeFile = toml::from_str(&template).unwrap();
-        assert_eq!((file.name.as_deref(), file.cores), (Some("my \"machine\""), Some(3)));
+        assert_eq!(
+            (file.name.as_deref(), file.cores),
+            (Some("my \"machine\""), Some(3))
+        );
         let file: NodeFile = toml::from_str(&uncommented(&template)).unwrap();
         assert_eq!(file.throttle, Some(100));
     }

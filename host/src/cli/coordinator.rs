@@ -8,35 +8,46 @@ use std::time::Duration;
 
 use hearth_coordinator::{CoordinatorConfig, LocalHostConfig, PlainListener};
 use hearth_identity::RealmDir;
-use hearth_net::shutdown;
-use hearth_node::{Mode, NodeConfig, OwnerLimits};
+use hearth_node::{Mode, NodeConfig};
 use serde_json::json;
 
 use super::args::{CoordinatorArgs, Global, LocalNodeArgs};
 use super::config::{self, CoordinatorFile};
 use super::exit::{Context, Failure, Kind};
-use super::{Output, node, places};
+use super::{Output, node, places, signals};
+
+/// Niceness of the local host's guests: behind the coordinator, before a volunteer's default.
+const NICE: i32 = 5;
 
 /// Writes the coordinator's configuration into a new realm.
 pub(crate) fn write_config(realm: &Path, listen: SocketAddr) -> Result<(), Failure> {
     config::write_new(realm, &config::coordinator_template(listen))
 }
 
-pub(crate) async fn run(global: &Global, args: &CoordinatorArgs, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    global: &Global,
+    args: &CoordinatorArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let realm = places::realm(global)?;
     if !RealmDir::exists(&realm) {
-        return Err(Failure::rejected(format!("{} holds no realm", realm.display()))
-            .next("make one with `hearth init`, or name yours with --realm DIR"));
+        return Err(
+            Failure::rejected(format!("{} holds no realm", realm.display()))
+                .next("make one with `hearth init`, or name yours with --realm DIR"),
+        );
     }
     let file: CoordinatorFile = config::read(&realm)?;
     let config = configuration(&realm, args, file)?;
     let local = config.local_host.is_some();
-    let (trigger, stop) = shutdown::shutdown();
-    trigger.listen();
+    let stop = signals::asked_to_stop().context(Kind::Failed, "listening for signals")?;
     let ready_file = args.ready_file.clone();
     let on_bound = move |bound: &hearth_coordinator::Bound| {
         let shown: Vec<_> = bound.listen.iter().map(ToString::to_string).collect();
-        output.say(format!("listening on {}{}", shown.join(", "), if local { ", with a local host" } else { "" }));
+        output.say(format!(
+            "listening on {}{}",
+            shown.join(", "),
+            if local { ", with a local host" } else { "" }
+        ));
         if let Some(plain) = bound.plain {
             output.say(format!("API for tools on this machine: http://{plain}"));
         }
@@ -45,22 +56,34 @@ pub(crate) async fn run(global: &Global, args: &CoordinatorArgs, output: Output)
         if let Some(path) = ready_file {
             // Written aside and renamed: whoever waits for the file finds it whole.
             let aside = path.with_extension("new");
-            let written = std::fs::write(&aside, document.to_string()).and_then(|()| std::fs::rename(&aside, &path));
+            let written = std::fs::write(&aside, document.to_string())
+                .and_then(|()| std::fs::rename(&aside, &path));
             if let Err(error) = written {
                 tracing::error!(%error, path = %path.display(), "the ready file cannot be written");
             }
         }
     };
-    hearth_coordinator::run(config, stop, on_bound).await.context(Kind::Failed, "coordinator")
+    hearth_coordinator::run(config, stop, on_bound)
+        .await
+        .context(Kind::Failed, "coordinator")
 }
 
-fn configuration(realm: &Path, args: &CoordinatorArgs, file: CoordinatorFile) -> Result<CoordinatorConfig, Failure> {
+fn configuration(
+    realm: &Path,
+    args: &CoordinatorArgs,
+    file: CoordinatorFile,
+) -> Result<CoordinatorConfig, Failure> {
     let listen = match args.listen {
         Some(listen) => vec![listen],
-        None => file.listen.unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 7420))]),
+        None => file
+            .listen
+            .unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 7420))]),
     };
     let mut config = CoordinatorConfig::new(realm, listen);
-    config.plain = args.api.or(file.api).map(|addr| PlainListener { addr, hosts: file.api_hosts });
+    config.plain = args.api.or(file.api).map(|addr| PlainListener {
+        addr,
+        hosts: file.api_hosts,
+    });
     config.default_releases = file.default_releases;
     if let Some(tasks) = file.open_tasks_per_author {
         config.open_tasks_per_author = tasks;
@@ -77,16 +100,27 @@ fn configuration(realm: &Path, args: &CoordinatorArgs, file: CoordinatorFile) ->
     config.announce = file.announce.unwrap_or(false);
     if file.local_host.unwrap_or(true) && !args.no_local_host {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cores = file.local_cores.unwrap_or(u16::try_from(cores).unwrap_or(u16::MAX));
-        let memory = file.local_memory_mib.unwrap_or(config::machine_memory_mib() / 2);
+        let cores = file
+            .local_cores
+            .unwrap_or(u16::try_from(cores).unwrap_or(u16::MAX));
+        let memory = file
+            .local_memory_mib
+            .unwrap_or(config::machine_memory_mib() / 2);
         let dir = realm.join("local");
         config.local_host = Some(LocalHostConfig {
             program: places::this_program()?,
-            args: ["__local-node", "--cores", &cores.to_string(), "--memory", &memory.to_string(), "--dir"]
-                .into_iter()
-                .map(str::to_owned)
-                .chain([dir.to_string_lossy().into_owned()])
-                .collect(),
+            args: [
+                "__local-node",
+                "--cores",
+                &cores.to_string(),
+                "--memory",
+                &memory.to_string(),
+                "--dir",
+            ]
+            .into_iter()
+            .map(str::to_owned)
+            .chain([dir.to_string_lossy().into_owned()])
+            .collect(),
         });
     }
     Ok(config)
@@ -94,39 +128,26 @@ fn configuration(realm: &Path, args: &CoordinatorArgs, file: CoordinatorFile) ->
 
 /// The hidden command: the coordinator's local host, on two inherited streams.
 pub(crate) async fn local_node(args: &LocalNodeArgs) -> Result<(), Failure> {
-    let messages = inherited(std::io::stdin().as_fd()).context(Kind::Failed, "the inherited message stream")?;
-    let http = inherited(std::io::stdout().as_fd()).context(Kind::Failed, "the inherited HTTP stream")?;
-    let (trigger, stop) = shutdown::shutdown();
-    trigger.listen();
-    let owner = OwnerLimits {
-        cores: Some(args.cores),
-        memory_bytes: Some(args.memory << 20),
-        throttle: 100,
-        nice: 5,
-        ..OwnerLimits::default()
-    };
-    let config = NodeConfig {
-        mode: Mode::Local { messages, http },
-        name: "local".to_owned(),
-        location: String::new(),
-        capabilities: Vec::new(),
-        pool: node::pool(args.cores, args.memory << 20, &args.dir, owner.nice)?,
-        owner,
-        state: args.dir.clone(),
-        blob_bytes: 1 << 30,
-        drain_grace: Duration::from_secs(2),
-        status: None,
-    };
-    hearth_node::run(config, stop_future(stop)).await.context(Kind::Failed, "local host")
+    let messages = inherited(std::io::stdin().as_fd())
+        .context(Kind::Failed, "the inherited message stream")?;
+    let http =
+        inherited(std::io::stdout().as_fd()).context(Kind::Failed, "the inherited HTTP stream")?;
+    let stop =
+        signals::shutdown(Duration::from_secs(2)).context(Kind::Failed, "listening for signals")?;
+    let pool = node::pool(args.cores, args.memory << 20, &args.dir, NICE)?;
+    let mut config = NodeConfig::new(
+        Mode::Local { messages, http },
+        "local",
+        args.dir.clone(),
+        pool,
+    );
+    config.blob_bytes = 1 << 30;
+    hearth_node::run(config, stop)
+        .await
+        .context(Kind::Failed, "local host")
 }
 
 /// A stream of our own from a standard descriptor that the parent made a socket.
 pub(crate) fn inherited(fd: std::os::fd::BorrowedFd<'_>) -> std::io::Result<UnixStream> {
     Ok(UnixStream::from(fd.try_clone_to_owned()?))
 }
-
-/// Resolves when a shutdown is asked for.
-pub(crate) async fn stop_future(mut stop: shutdown::Shutdown) {
-    stop.requested().await;
-}
-

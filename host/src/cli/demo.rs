@@ -33,8 +33,10 @@ const VOLUNTEERS: [&str; 3] = ["ada", "grace", "edsger"];
 const KILL_AT: f64 = 0.25;
 const CUT_AT: f64 = 0.55;
 /// The known Mersenne exponents among the demo's inputs are checked against this list (OEIS A000043).
-const MERSENNE_EXPONENTS: [u64; 21] =
-    [2, 3, 5, 7, 13, 17, 19, 31, 61, 89, 107, 127, 521, 607, 1279, 2203, 2281, 3217, 4253, 4423, 9689];
+const MERSENNE_EXPONENTS: [u64; 21] = [
+    2, 3, 5, 7, 13, 17, 19, 31, 61, 89, 107, 127, 521, 607, 1279, 2203, 2281, 3217, 4253, 4423,
+    9689,
+];
 const MERSENNE_INPUTS: &str = include_str!("../../../tasks/mersenne/inputs.jsonl");
 /// The two longest tests take most of the time and are left out of the quick demo.
 const QUICK_EXPONENT_MAX: u64 = 2300;
@@ -52,17 +54,27 @@ pub(crate) async fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> 
 /// An empty folder that is ours: whatever an earlier demo left is removed, anything else is not.
 fn clear(folder: &Path) -> Result<(), Failure> {
     if folder.exists() {
-        if !folder.join("realm").exists() && std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Failure::rejected(format!("{} holds something that is not a demo's", folder.display()))
-                .next("choose another folder with --out"));
+        if !folder.join("realm").exists()
+            && std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+        {
+            return Err(Failure::rejected(format!(
+                "{} holds something that is not a demo's",
+                folder.display()
+            ))
+            .next("choose another folder with --out"));
         }
-        std::fs::remove_dir_all(folder).context(Kind::Failed, format!("clearing {}", folder.display()))?;
+        std::fs::remove_dir_all(folder)
+            .context(Kind::Failed, format!("clearing {}", folder.display()))?;
     }
     std::fs::create_dir_all(folder).context(Kind::Failed, format!("making {}", folder.display()))
 }
 
 async fn story(args: &DemoArgs, folder: &Path, output: Output) -> Result<(), Failure> {
-    let picture = if args.quick { Picture::QUICK } else { Picture::FULL };
+    let picture = if args.quick {
+        Picture::QUICK
+    } else {
+        Picture::FULL
+    };
     let relay = Relay::start().await?;
     output.say("a throwaway realm: one coordinator with its local host, three volunteers");
     let mut realm = Realm::init(folder, &[relay.address().to_string()]).await?;
@@ -71,21 +83,34 @@ async fn story(args: &DemoArgs, folder: &Path, output: Output) -> Result<(), Fai
     for name in VOLUNTEERS {
         realm.volunteer(name).await?;
     }
-    let identity = ClientIdentity::open(&realm.dir(), now()).map_err(failure)?.with_addresses(vec![address.to_string()]);
+    let identity = ClientIdentity::open(&realm.dir(), now())
+        .map_err(failure)?
+        .with_addresses(vec![address.to_string()]);
     let client = Client::new(identity).map_err(failure)?;
     volunteers_are_there(&client).await?;
 
     let loaded = task::load(&args.tasks.join("render.component.wasm"))?;
     let tiles = picture.inputs()?;
-    let rendered = render(&client, &mut realm, &relay, &loaded, picture, &tiles, output).await?;
+    let rendered = render(
+        &client, &mut realm, &relay, &loaded, picture, &tiles, output,
+    )
+    .await?;
 
     output.say("the same job on a local host alone, without a network:");
     let begun = Instant::now();
     let local = render_here(&loaded, &tiles, &folder.join("cache"), output).await?;
     let local_seconds = begun.elapsed().as_secs_f64();
-    let different = rendered.tiles.iter().zip(&local).filter(|(ours, theirs)| ours != theirs).count();
+    let different = rendered
+        .tiles
+        .iter()
+        .zip(&local)
+        .filter(|(ours, theirs)| ours != theirs)
+        .count();
     if different > 0 {
-        return Err(Failure::failed(format!("{different} of {} tiles differ between network and local host", tiles.len())));
+        return Err(Failure::failed(format!(
+            "{different} of {} tiles differ between network and local host",
+            tiles.len()
+        )));
     }
     output.say(format!("  all {} tiles have equal digests", tiles.len()));
     let path = args.out.join("picture.png");
@@ -97,17 +122,27 @@ async fn story(args: &DemoArgs, folder: &Path, output: Output) -> Result<(), Fai
 
     let modes = client.modes().await.map_err(failure)?;
     let summary = summary(&rendered, local_seconds, &modes, primes);
-    places::write(&args.out.join("demo.json"), format!("{summary:#}\n").as_bytes())?;
+    places::write(
+        &args.out.join("demo.json"),
+        format!("{summary:#}\n").as_bytes(),
+    )?;
     print_summary(&rendered, local_seconds, &modes, output);
     if args.keep {
         let path = path.display();
-        output.say(format!("\nthe realm stays until Ctrl-C. Try, in another terminal:\n  export HEARTH_REALM={}", realm.dir().display()));
+        output.say(format!(
+            "\nthe realm stays until Ctrl-C. Try, in another terminal:\n  export HEARTH_REALM={}",
+            realm.dir().display()
+        ));
         output.say("  hearth nodes\n  hearth modes\n  hearth jobs\n  hearth results job-1");
         output.say(format!("picture: {path}"));
         let _ = tokio::signal::ctrl_c().await;
     }
     realm.stop().await;
-    if output.json { output.document(&summary)? } else { output.say(path.display().to_string()) }
+    if output.json {
+        output.document(&summary)?
+    } else {
+        output.say(path.display().to_string())
+    }
     Ok(())
 }
 
@@ -115,7 +150,10 @@ async fn volunteers_are_there(client: &Client) -> Result<(), Failure> {
     let begun = Instant::now();
     while client.modes().await.map_err(failure)?.volunteers < VOLUNTEERS.len() as u32 {
         if begun.elapsed() > Duration::from_secs(60) {
-            return Err(Failure::new(Kind::TimedOut, "the volunteers did not come up").next("read their logs with --keep"));
+            return Err(
+                Failure::new(Kind::TimedOut, "the volunteers did not come up")
+                    .next("read their logs with --keep"),
+            );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -142,7 +180,12 @@ async fn render(
     let begun = Instant::now();
     let job = submit(client, realm, loaded, "application/json", tiles, "picture").await?;
     let mut view = View::new(output, picture.columns(), tiles.len());
-    view.tell(&format!("{job}: {} tiles of {} by {} pixels", tiles.len(), picture.tile, picture.tile));
+    view.tell(&format!(
+        "{job}: {} tiles of {} by {} pixels",
+        tiles.len(),
+        picture.tile,
+        picture.tile
+    ));
     let names = Names::new(client).await?;
     let mut events = client.events(job).await.map_err(failure)?;
     let (mut killed, mut cut, mut ended) = (false, false, false);
@@ -152,12 +195,16 @@ async fn render(
             continue;
         };
         match event.map_err(failure)? {
-            JobEvent::Leased { task, node, .. } => view.leased(task.index.0 as usize, names.of(&node)),
+            JobEvent::Leased { task, node, .. } => {
+                view.leased(task.index.0 as usize, names.of(&node))
+            }
             JobEvent::Result(result) => {
                 let node = result.processed_by.as_deref().unwrap_or_default();
                 view.done(result.index as usize, names.of(node));
             }
-            JobEvent::Mode(report) => view.tell(&format!("mode: {} ({})", mode(report.mode), report.reason)),
+            JobEvent::Mode(report) => {
+                view.tell(&format!("mode: {} ({})", mode(report.mode), report.reason))
+            }
             JobEvent::Job(status) => ended = status.state != JobState::Open,
             _ => {}
         }
@@ -178,16 +225,43 @@ async fn render(
     let status = client.job(job, None).await.map_err(failure)?;
     jobs::complete(&status)?;
     let tiles = outputs(client, job, tiles.len()).await?;
-    Ok(Rendered { tiles, status, seconds })
+    Ok(Rendered {
+        tiles,
+        status,
+        seconds,
+    })
 }
 
-async fn submit(client: &Client, realm: &Realm, loaded: &Loaded, media_type: &str, inputs: &[Vec<u8>], name: &str) -> Result<JobId, Failure> {
-    let global = Global { realm: Some(realm.dir()), json: false, verbose: 0 };
+async fn submit(
+    client: &Client,
+    realm: &Realm,
+    loaded: &Loaded,
+    media_type: &str,
+    inputs: &[Vec<u8>],
+    name: &str,
+) -> Result<JobId, Failure> {
+    let global = Global {
+        realm: Some(realm.dir()),
+        json: false,
+        verbose: 0,
+    };
     let release = task::release_of(&global, loaded)?;
-    let items = inputs.iter().enumerate().map(|(at, input)| (at.to_string(), input.clone())).collect();
-    let inputs = Inputs { media_type: media_type.to_owned(), items };
-    let options = JobOptions { name: name.to_owned(), ..JobOptions::default() };
-    let accepted = jobs::hand_over(client, &release, loaded.component.clone(), &inputs, options).await.map_err(failure)?;
+    let items = inputs
+        .iter()
+        .enumerate()
+        .map(|(at, input)| (at.to_string(), input.clone()))
+        .collect();
+    let inputs = Inputs {
+        media_type: media_type.to_owned(),
+        items,
+    };
+    let options = JobOptions {
+        name: name.to_owned(),
+        ..JobOptions::default()
+    };
+    let accepted = jobs::hand_over(client, &release, loaded.component.clone(), &inputs, options)
+        .await
+        .map_err(failure)?;
     Ok(accepted.job)
 }
 
@@ -199,7 +273,8 @@ async fn outputs(client: &Client, job: JobId, count: usize) -> Result<Vec<Vec<u8
         let page = client.results(job, start).await.map_err(failure)?;
         for result in &page.results {
             let bytes = jobs::bytes(client, job, result).await?;
-            found[result.index as usize] = bytes.ok_or_else(|| Failure::failed(jobs::problem(result)))?;
+            found[result.index as usize] =
+                bytes.ok_or_else(|| Failure::failed(jobs::problem(result)))?;
         }
         from = page.next;
     }
@@ -207,38 +282,82 @@ async fn outputs(client: &Client, job: JobId, count: usize) -> Result<Vec<Vec<u8
 }
 
 /// The same tiles from an embedded local host with confined runners.
-async fn render_here(loaded: &Loaded, tiles: &[Vec<u8>], cache: &Path, output: Output) -> Result<Vec<Vec<u8>>, Failure> {
-    let component = Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "render")?;
+async fn render_here(
+    loaded: &Loaded,
+    tiles: &[Vec<u8>],
+    cache: &Path,
+    output: Output,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let component =
+        Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "render")?;
     let (limits, tiles, cache) = (loaded.draft.limits, tiles.to_vec(), cache.to_owned());
     let program = places::this_program()?;
     let work = move || {
-        let host = LocalHost::builder().runner_program(program).cache(cache).start().context(Kind::Failed, "starting the local host")?;
+        let host = LocalHost::builder()
+            .runner_program(program)
+            .cache(cache)
+            .start()
+            .context(Kind::Failed, "starting the local host")?;
         let bar = output.bar(tiles.len() as u64, "local");
-        let job = host.job(&component).media_type("application/json").limits(limits).inputs(&tiles);
+        let job = host
+            .job(&component)
+            .media_type("application/json")
+            .limits(limits)
+            .inputs(&tiles);
         let mut found = vec![Vec::new(); tiles.len()];
         for result in job.run().context(Kind::Failed, "rendering")? {
-            let bytes = result.output().ok_or_else(|| Failure::failed(run::describe(&result.outcome)))?;
+            let bytes = result
+                .output()
+                .ok_or_else(|| Failure::failed(run::describe(&result.outcome)))?;
             found[result.index] = bytes.to_vec();
             bar.inc(1);
         }
         bar.finish_and_clear();
         Ok(found)
     };
-    tokio::task::spawn_blocking(work).await.context(Kind::Failed, "the local host")?
+    tokio::task::spawn_blocking(work)
+        .await
+        .context(Kind::Failed, "the local host")?
 }
 
 /// Runs the Lucas–Lehmer test on the example's inputs and checks the answers against the known list.
 async fn mersenne(client: &Client, args: &DemoArgs, output: Output) -> Result<usize, Failure> {
     let loaded = task::load(&args.tasks.join("mersenne.component.wasm"))?;
-    let exponent = |input: &str| serde_json::from_str::<Value>(input).ok().and_then(|input| input["exponent"].as_u64());
-    let wanted = |input: &&str| exponent(input).is_some_and(|exponent| !args.quick || exponent <= QUICK_EXPONENT_MAX);
-    let inputs: Vec<_> = MERSENNE_INPUTS.lines().filter(wanted).map(|line| line.as_bytes().to_vec()).collect();
-    let global = Global { realm: Some(args.out.join("realm/realm")), json: false, verbose: 0 };
+    let exponent = |input: &str| {
+        serde_json::from_str::<Value>(input)
+            .ok()
+            .and_then(|input| input["exponent"].as_u64())
+    };
+    let wanted = |input: &&str| {
+        exponent(input).is_some_and(|exponent| !args.quick || exponent <= QUICK_EXPONENT_MAX)
+    };
+    let inputs: Vec<_> = MERSENNE_INPUTS
+        .lines()
+        .filter(wanted)
+        .map(|line| line.as_bytes().to_vec())
+        .collect();
+    let global = Global {
+        realm: Some(args.out.join("realm/realm")),
+        json: false,
+        verbose: 0,
+    };
     let release = task::release_of(&global, &loaded)?;
-    let items = inputs.iter().map(|input| (String::new(), input.clone())).collect();
-    let set = Inputs { media_type: "application/json".to_owned(), items };
-    let options = JobOptions { name: "mersenne".to_owned(), ..JobOptions::default() };
-    let job = jobs::hand_over(client, &release, loaded.component.clone(), &set, options).await.map_err(failure)?.job;
+    let items = inputs
+        .iter()
+        .map(|input| (String::new(), input.clone()))
+        .collect();
+    let set = Inputs {
+        media_type: "application/json".to_owned(),
+        items,
+    };
+    let options = JobOptions {
+        name: "mersenne".to_owned(),
+        ..JobOptions::default()
+    };
+    let job = jobs::hand_over(client, &release, loaded.component.clone(), &set, options)
+        .await
+        .map_err(failure)?
+        .job;
     let bar = output.bar(inputs.len() as u64, "mersenne");
     let status = loop {
         let status = client.job(job, None).await.map_err(failure)?;
@@ -252,11 +371,14 @@ async fn mersenne(client: &Client, args: &DemoArgs, output: Output) -> Result<us
     jobs::complete(&status)?;
     let mut primes = Vec::new();
     for bytes in outputs(client, job, inputs.len()).await? {
-        let result: Value = serde_json::from_slice(&bytes).context(Kind::Failed, "reading a result")?;
+        let result: Value =
+            serde_json::from_slice(&bytes).context(Kind::Failed, "reading a result")?;
         let exponent = result["exponent"].as_u64().unwrap_or_default();
         let prime = result["prime"].as_bool().unwrap_or_default();
         if prime != MERSENNE_EXPONENTS.contains(&exponent) {
-            return Err(Failure::failed(format!("2^{exponent} - 1: the task says prime = {prime}, the known list differs")));
+            return Err(Failure::failed(format!(
+                "2^{exponent} - 1: the task says prime = {prime}, the known list differs"
+            )));
         }
         if prime {
             primes.push(exponent);
@@ -264,7 +386,11 @@ async fn mersenne(client: &Client, args: &DemoArgs, output: Output) -> Result<us
     }
     primes.sort_unstable();
     let shown: Vec<_> = primes.iter().map(ToString::to_string).collect();
-    output.say(format!("  of {} exponents these give primes, as is known: {}", inputs.len(), shown.join(", ")));
+    output.say(format!(
+        "  of {} exponents these give primes, as is known: {}",
+        inputs.len(),
+        shown.join(", ")
+    ));
     Ok(primes.len())
 }
 
@@ -274,11 +400,20 @@ struct Names(BTreeMap<String, String>);
 impl Names {
     async fn new(client: &Client) -> Result<Self, Failure> {
         let list = client.nodes().await.map_err(failure)?;
-        Ok(Self(list.nodes.into_iter().map(|node| (node.node_id, node.name)).collect()))
+        Ok(Self(
+            list.nodes
+                .into_iter()
+                .map(|node| (node.node_id, node.name))
+                .collect(),
+        ))
     }
 
     fn of<'a>(&'a self, node: &'a str) -> &'a str {
-        if node == "local" { "local host" } else { self.0.get(node).map_or(node, String::as_str) }
+        if node == "local" {
+            "local host"
+        } else {
+            self.0.get(node).map_or(node, String::as_str)
+        }
     }
 }
 
@@ -304,13 +439,40 @@ fn print_summary(rendered: &Rendered, local_seconds: f64, modes: &ModeReport, ou
         .status
         .nodes
         .iter()
-        .map(|share| vec![format!("tiles by {}", if share.node == "local" { "the local host" } else { &share.name }), share.results.to_string()])
+        .map(|share| {
+            vec![
+                format!(
+                    "tiles by {}",
+                    if share.node == "local" {
+                        "the local host"
+                    } else {
+                        &share.name
+                    }
+                ),
+                share.results.to_string(),
+            ]
+        })
         .collect();
-    rows.push(vec!["tiles leased again".to_owned(), rendered.status.retries.to_string()]);
-    let switches = modes.switches.iter().rev().map(|switch| mode(switch.mode)).collect::<Vec<_>>().join(" → ");
+    rows.push(vec![
+        "tiles leased again".to_owned(),
+        rendered.status.retries.to_string(),
+    ]);
+    let switches = modes
+        .switches
+        .iter()
+        .rev()
+        .map(|switch| mode(switch.mode))
+        .collect::<Vec<_>>()
+        .join(" → ");
     rows.push(vec!["modes".to_owned(), switches]);
-    rows.push(vec!["seconds on the network".to_owned(), format!("{:.1}", rendered.seconds)]);
-    rows.push(vec!["seconds on a local host alone".to_owned(), format!("{local_seconds:.1}")]);
+    rows.push(vec![
+        "seconds on the network".to_owned(),
+        format!("{:.1}", rendered.seconds),
+    ]);
+    rows.push(vec![
+        "seconds on a local host alone".to_owned(),
+        format!("{local_seconds:.1}"),
+    ]);
     rows.push(vec!["digests".to_owned(), "equal, tile by tile".to_owned()]);
     output.say(String::new());
     output.say(output::table(&["DEMO", ""], rows));

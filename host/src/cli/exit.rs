@@ -40,7 +40,11 @@ Exit codes:
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), next: None }
+        Self {
+            kind,
+            message: message.to_string(),
+            next: None,
+        }
     }
 
     pub(crate) fn failed(message: impl fmt::Display) -> Self {

@@ -8,7 +8,9 @@ use hearth_identity::{InitOptions, NodeDir, RealmDir, verify_invitation};
 use hearth_wire::{Role, UnixSeconds};
 use serde_json::json;
 
-use super::args::{AuthorCommand, Global, InitArgs, InviteArgs, JoinArgs, PassphraseArgs, RoleArg, TokenArgs};
+use super::args::{
+    AuthorCommand, Global, InitArgs, InviteArgs, JoinArgs, PassphraseArgs, RoleArg, TokenArgs,
+};
 use super::exit::{Context, Failure, Kind};
 use super::jobs::client;
 use super::{Output, places};
@@ -22,8 +24,10 @@ pub(crate) fn now() -> UnixSeconds {
 pub(crate) fn init(global: &Global, args: &InitArgs, output: Output) -> Result<(), Failure> {
     let dir = places::realm(global)?;
     if RealmDir::exists(&dir) {
-        return Err(Failure::rejected(format!("{} holds a realm already", dir.display()))
-            .next("start it with `hearth coordinator`, or make another one with --realm DIR"));
+        return Err(
+            Failure::rejected(format!("{} holds a realm already", dir.display()))
+                .next("start it with `hearth coordinator`, or make another one with --realm DIR"),
+        );
     }
     let addresses = addresses(args);
     let (dns_names, ips) = names(&addresses);
@@ -36,15 +40,26 @@ pub(crate) fn init(global: &Global, args: &InitArgs, output: Output) -> Result<(
         first_author: args.author.clone(),
         engine_min: hearth_sandbox::engine_id().version,
     };
-    let summary = RealmDir::init(&dir, options, now()).context(Kind::Failed, format!("making a realm in {}", dir.display()))?;
+    let summary = RealmDir::init(&dir, options, now())
+        .context(Kind::Failed, format!("making a realm in {}", dir.display()))?;
     crate::cli::coordinator::write_config(&dir, args.listen)?;
-    output.say(format!("realm     {} ({})", args.name, summary.realm.short()));
+    output.say(format!(
+        "realm     {} ({})",
+        args.name,
+        summary.realm.short()
+    ));
     output.say(format!("folder    {}", dir.display()));
     output.say(format!("addresses {}", addresses.join(", ")));
     output.say(format!("root key  {}", summary.root_key.display()));
     output.say("          move it to a safe place that is off this machine: the coordinator does not need it");
-    output.say(format!("author    {} ({})", args.author, summary.author.short()));
-    output.say("\nnext: `hearth coordinator` starts it; `hearth invite node` lets a machine volunteer");
+    output.say(format!(
+        "author    {} ({})",
+        args.author,
+        summary.author.short()
+    ));
+    output.say(
+        "\nnext: `hearth coordinator` starts it; `hearth invite node` lets a machine volunteer",
+    );
     output.document(&json!({
         "realm": summary.realm, "name": args.name, "folder": dir, "addresses": addresses,
         "root_key": summary.root_key, "author": summary.author,
@@ -61,14 +76,19 @@ fn addresses(args: &InitArgs) -> Vec<String> {
     if !args.listen.ip().is_unspecified() {
         return vec![own(args.listen.ip())];
     }
-    vec![own(IpAddr::from([127, 0, 0, 1])), format!("{}:{port}", places::host_name())]
+    vec![
+        own(IpAddr::from([127, 0, 0, 1])),
+        format!("{}:{port}", places::host_name()),
+    ]
 }
 
 /// Splits the hosts of addresses into names and IP addresses, for the certificate.
 fn names(addresses: &[String]) -> (Vec<String>, Vec<IpAddr>) {
     let (mut names, mut ips) = (Vec::new(), Vec::new());
     for address in addresses {
-        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let host = address
+            .rsplit_once(':')
+            .map_or(address.as_str(), |(host, _)| host);
         match host.trim_matches(['[', ']']).parse() {
             Ok(ip) => ips.push(ip),
             Err(_) => names.push(host.to_owned()),
@@ -83,17 +103,23 @@ pub(crate) fn passphrase(args: &PassphraseArgs, new: bool) -> Result<Option<Stri
         return Ok(None);
     }
     if let Some(path) = &args.passphrase_file {
-        let text = std::fs::read_to_string(path).context(Kind::Rejected, format!("reading {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .context(Kind::Rejected, format!("reading {}", path.display()))?;
         let text = text.trim_end_matches(['\r', '\n']).to_owned();
         return if text.is_empty() {
-            Err(Failure::rejected(format!("{} holds no passphrase", path.display())).next("write one, or say --no-passphrase"))
+            Err(
+                Failure::rejected(format!("{} holds no passphrase", path.display()))
+                    .next("write one, or say --no-passphrase"),
+            )
         } else {
             Ok(Some(text))
         };
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::rejected("the root key needs a passphrase and there is no terminal to ask on")
-            .next("give it with --passphrase-file FILE, or say --no-passphrase"));
+        return Err(Failure::rejected(
+            "the root key needs a passphrase and there is no terminal to ask on",
+        )
+        .next("give it with --passphrase-file FILE, or say --no-passphrase"));
     }
     let first = ask_hidden("passphrase of the root key (empty for none): ")?;
     if new && !first.is_empty() && ask_hidden("again: ")? != first {
@@ -111,7 +137,8 @@ fn ask_hidden(prompt: &str) -> Result<String, Failure> {
     hidden.local_modes -= LocalModes::ECHO;
     let mut stderr = std::io::stderr();
     let _ = write!(stderr, "{prompt}").and_then(|()| stderr.flush());
-    tcsetattr(&stdin, OptionalActions::Flush, &hidden).context(Kind::Failed, "hiding what is typed")?;
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden)
+        .context(Kind::Failed, "hiding what is typed")?;
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
     let _ = tcsetattr(&stdin, OptionalActions::Flush, &shown);
@@ -129,20 +156,33 @@ pub(crate) fn role(arg: RoleArg) -> Role {
     }
 }
 
-pub(crate) async fn invite(global: &Global, args: &InviteArgs, output: Output) -> Result<(), Failure> {
+pub(crate) async fn invite(
+    global: &Global,
+    args: &InviteArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let dir = places::realm(global)?;
     let (role, seconds) = (role(args.role), args.hours * 3600);
     // The owner's directory can sign by itself, with the coordinator up or down.
     let token = if RealmDir::exists(&dir) {
         let realm = RealmDir::open(&dir).context(Kind::Failed, "opening the realm")?;
-        realm.invite(role, seconds, now()).context(Kind::Failed, "signing the invitation")?
+        realm
+            .invite(role, seconds, now())
+            .context(Kind::Failed, "signing the invitation")?
     } else {
-        client(global)?.invite(role, seconds).await.map_err(super::jobs::failure)?
+        client(global)?
+            .invite(role, seconds)
+            .await
+            .map_err(super::jobs::failure)?
     };
     match &args.out {
         Some(path) => {
             write_secret(path, &token)?;
-            output.say(format!("written to {}; it can be used once, within {} hours", path.display(), args.hours));
+            output.say(format!(
+                "written to {}; it can be used once, within {} hours",
+                path.display(),
+                args.hours
+            ));
             output.document(&json!({ "role": role, "file": path, "hours": args.hours }))
         }
         None => {
@@ -172,16 +212,25 @@ pub(crate) fn token(args: &TokenArgs) -> Result<String, Failure> {
     let mut text = String::new();
     match &args.token_file {
         Some(path) => {
-            let file = std::fs::File::open(path).context(Kind::Rejected, format!("reading {}", path.display()))?;
-            file.take(TOKEN_BYTES_MAX).read_to_string(&mut text).context(Kind::Rejected, format!("reading {}", path.display()))?;
+            let file = std::fs::File::open(path)
+                .context(Kind::Rejected, format!("reading {}", path.display()))?;
+            file.take(TOKEN_BYTES_MAX)
+                .read_to_string(&mut text)
+                .context(Kind::Rejected, format!("reading {}", path.display()))?;
         }
         None => {
             if std::io::stdin().is_terminal() {
                 let _ = writeln!(std::io::stderr(), "paste the invitation and press Enter:");
-                std::io::stdin().lock().read_line(&mut text).context(Kind::Rejected, "reading the invitation")?;
+                std::io::stdin()
+                    .lock()
+                    .read_line(&mut text)
+                    .context(Kind::Rejected, "reading the invitation")?;
             } else {
                 let stdin = std::io::stdin().lock();
-                stdin.take(TOKEN_BYTES_MAX).read_to_string(&mut text).context(Kind::Rejected, "reading the invitation")?;
+                stdin
+                    .take(TOKEN_BYTES_MAX)
+                    .read_to_string(&mut text)
+                    .context(Kind::Rejected, "reading the invitation")?;
             }
         }
     }
@@ -196,21 +245,35 @@ pub(crate) fn token(args: &TokenArgs) -> Result<String, Failure> {
 pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Result<(), Failure> {
     let dir = places::realm(global)?;
     if RealmDir::exists(&dir) || NodeDir::exists(&dir) {
-        return Err(Failure::rejected(format!("{} holds a realm already", dir.display()))
-            .next("join another one with --realm DIR"));
+        return Err(
+            Failure::rejected(format!("{} holds a realm already", dir.display()))
+                .next("join another one with --realm DIR"),
+        );
     }
     let token = token(&args.token)?;
-    let invitation = verify_invitation(&token, None, now()).context(Kind::Rejected, "the invitation")?;
+    let invitation =
+        verify_invitation(&token, None, now()).context(Kind::Rejected, "the invitation")?;
     if invitation.role == Role::Node {
-        return Err(Failure::rejected("this invitation is for a node").next("volunteer this machine with `hearth node --join`"));
+        return Err(Failure::rejected("this invitation is for a node")
+            .next("volunteer this machine with `hearth node --join`"));
     }
     let name = args.name.clone().unwrap_or_else(places::host_name);
-    let joined = hearth_node::join(&token, &name, &dir).await.context(Kind::Rejected, "joining")?;
-    output.say(format!("joined realm {} as {} in {}", joined.realm.short(), invitation.role, dir.display()));
+    let joined = hearth_node::join(&token, &name, &dir)
+        .await
+        .context(Kind::Rejected, "joining")?;
+    output.say(format!(
+        "joined realm {} as {} in {}",
+        joined.realm.short(),
+        invitation.role,
+        dir.display()
+    ));
     let mut author = None;
     if matches!(invitation.role, Role::Author | Role::Admin) {
         let joined = NodeDir::open(&dir).context(Kind::Failed, "opening what was joined")?;
-        let key = joined.author_key().context(Kind::Failed, "making an author key")?.public();
+        let key = joined
+            .author_key()
+            .context(Kind::Failed, "making an author key")?
+            .public();
         output.say(format!("your author key is {key}"));
         output.say(format!("next: the realm's owner lets your code run with `hearth author add {key} --name {name}`"));
         author = Some(key);
@@ -218,12 +281,24 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
     output.document(&json!({ "realm": joined.realm, "role": invitation.role, "folder": dir, "author_key": author }))
 }
 
-pub(crate) fn author(global: &Global, command: &AuthorCommand, output: Output) -> Result<(), Failure> {
+pub(crate) fn author(
+    global: &Global,
+    command: &AuthorCommand,
+    output: Output,
+) -> Result<(), Failure> {
     let dir = places::realm(global)?;
-    let realm = RealmDir::open(&dir).context(Kind::Rejected, "authors are the business of the realm's owner")?;
+    let realm = RealmDir::open(&dir).context(
+        Kind::Rejected,
+        "authors are the business of the realm's owner",
+    )?;
     match command {
         AuthorCommand::List => {}
-        AuthorCommand::Add { key, name, days, passphrase: args } => {
+        AuthorCommand::Add {
+            key,
+            name,
+            days,
+            passphrase: args,
+        } => {
             let entry = hearth_wire::AuthorEntry {
                 key: *key,
                 name: name.clone(),
@@ -237,21 +312,41 @@ pub(crate) fn author(global: &Global, command: &AuthorCommand, output: Output) -
                 })
                 .context(Kind::Failed, "signing the policy with the root key")?;
         }
-        AuthorCommand::Remove { key, passphrase: args } => {
+        AuthorCommand::Remove {
+            key,
+            passphrase: args,
+        } => {
             let secret = root_passphrase(&realm, args)?;
             realm
-                .update_policy(secret.as_deref(), now(), |policy| policy.authors.retain(|author| author.key.id() != *key))
+                .update_policy(secret.as_deref(), now(), |policy| {
+                    policy.authors.retain(|author| author.key.id() != *key)
+                })
                 .context(Kind::Failed, "signing the policy with the root key")?;
         }
     }
-    let state = realm.policy_state().context(Kind::Failed, "reading the policy")?;
+    let state = realm
+        .policy_state()
+        .context(Kind::Failed, "reading the policy")?;
     let authors = &state.policy().authors;
-    let rows = authors.iter().map(|author| vec![author.name.clone(), author.key.id().to_string()]).collect();
-    let json: Vec<_> = authors.iter().map(|author| json!({ "name": author.name, "key_id": author.key.id(), "key": author.key })).collect();
+    let rows = authors
+        .iter()
+        .map(|author| vec![author.name.clone(), author.key.id().to_string()])
+        .collect();
+    let json: Vec<_> = authors
+        .iter()
+        .map(|author| json!({ "name": author.name, "key_id": author.key.id(), "key": author.key }))
+        .collect();
     output.table(&["AUTHOR", "KEY ID"], rows, &json)
 }
 
 /// Asks for the passphrase only when the root key has one.
 fn root_passphrase(realm: &RealmDir, args: &PassphraseArgs) -> Result<Option<String>, Failure> {
-    if realm.root_key_is_protected().context(Kind::Failed, "reading the root key")? { passphrase(args, false) } else { Ok(None) }
+    if realm
+        .root_key_is_protected()
+        .context(Kind::Failed, "reading the root key")?
+    {
+        passphrase(args, false)
+    } else {
+        Ok(None)
+    }
 }

@@ -6,11 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth::client::{Client, ClientError, ClientIdentity};
 use hearth_net::http::client::{HttpError, UploadSource};
-use hearth_wire::api::{JobAccepted, JobState, JobStatus, OutputEncoding, ProcessingResult, SubmitJob, TaskState};
-use hearth_wire::{InputSetWriter, JobId, JobOptions, Placement, Priority, Release, TaskIndex, TrustPolicy};
+use hearth_wire::api::{
+    JobAccepted, JobState, JobStatus, OutputEncoding, ProcessingResult, SubmitJob, TaskState,
+};
+use hearth_wire::{
+    InputSetWriter, JobId, JobOptions, Placement, Priority, Release, TaskIndex, TrustPolicy,
+};
 
-use super::args::{Global, JobArgs, OptionArgs, PlaceArg, PriorityArg, ResultsArgs, SubmitArgs, TrustArg, WaitArgs};
-use super::exit::{Context, Failure, Kind};
+use super::args::{
+    Global, JobArgs, OptionArgs, PlaceArg, PriorityArg, ResultsArgs, SubmitArgs, TrustArg, WaitArgs,
+};
+use super::exit::{Failure, Kind};
 use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::{Output, places, run, task};
@@ -35,7 +41,9 @@ pub(crate) fn failure(error: ClientError) -> Failure {
     };
     let failure = Failure::new(kind, &error);
     match kind {
-        Kind::Unreachable => failure.next("start the coordinator with `hearth coordinator`, or check its address"),
+        Kind::Unreachable => {
+            failure.next("start the coordinator with `hearth coordinator`, or check its address")
+        }
         _ => failure,
     }
 }
@@ -78,22 +86,55 @@ pub(crate) async fn hand_over(
     let release = client.add_release(release, component).await?;
     // Everything was read from files within limits, so writing to memory cannot fail.
     let mut writer = InputSetWriter::new(Vec::new());
-    let written = inputs.items.iter().try_for_each(|(_, input)| writer.push(input));
+    let written = inputs
+        .items
+        .iter()
+        .try_for_each(|(_, input)| writer.push(input));
     let (set, bytes) = written
         .and_then(|()| writer.finish(inputs.media_type.clone()))
         .map_err(|error| ClientError::Inputs(error.to_string()))?;
-    client.add_inputs(&set, UploadSource::Bytes(bytes.into())).await?;
-    client.submit(&SubmitJob { release, inputs: set, options }).await
+    client
+        .add_inputs(&set, UploadSource::Bytes(bytes.into()))
+        .await?;
+    client
+        .submit(&SubmitJob {
+            release,
+            inputs: set,
+            options,
+        })
+        .await
 }
 
-pub(crate) async fn submit(global: &Global, args: &SubmitArgs, output: Output) -> Result<(), Failure> {
+pub(crate) async fn submit(
+    global: &Global,
+    args: &SubmitArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let inputs = inputs::read(&args.inputs)?;
     let (release, component) = task::release(global, &args.release)?;
     let client = client(global)?;
-    let accepted = hand_over(&client, &release, component, &inputs, options(&args.options)).await.map_err(failure)?;
-    let again = if accepted.existing { " (it was there already)" } else { "" };
-    output.say(format!("{} with {} tasks{again}", accepted.job, accepted.tasks));
-    output.say(format!("next: `hearth wait {}`, then `hearth results {}`", accepted.job, accepted.job));
+    let accepted = hand_over(
+        &client,
+        &release,
+        component,
+        &inputs,
+        options(&args.options),
+    )
+    .await
+    .map_err(failure)?;
+    let again = if accepted.existing {
+        " (it was there already)"
+    } else {
+        ""
+    };
+    output.say(format!(
+        "{} with {} tasks{again}",
+        accepted.job, accepted.tasks
+    ));
+    output.say(format!(
+        "next: `hearth wait {}`, then `hearth results {}`",
+        accepted.job, accepted.job
+    ));
     output.document(&accepted)
 }
 
@@ -115,12 +156,27 @@ pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure>
             ]
         })
         .collect();
-    output.table(&["JOB", "NAME", "STATE", "DONE", "LEASED", "FAILED", "SUBMITTED"], rows, &list)
+    output.table(
+        &[
+            "JOB",
+            "NAME",
+            "STATE",
+            "DONE",
+            "LEASED",
+            "FAILED",
+            "SUBMITTED",
+        ],
+        rows,
+        &list,
+    )
 }
 
 pub(crate) async fn cancel(global: &Global, args: &JobArgs, output: Output) -> Result<(), Failure> {
     let status = client(global)?.cancel(args.job).await.map_err(failure)?;
-    output.say(format!("{} is cancelled; {} results are kept", args.job, status.counts.settled));
+    output.say(format!(
+        "{} is cancelled; {} results are kept",
+        args.job, status.counts.settled
+    ));
     output.document(&status)
 }
 
@@ -129,11 +185,20 @@ pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Re
     let ended = ended(&client, args.job, output);
     let status = match args.timeout {
         None => ended.await?,
-        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await.map_err(|_| {
-            Failure::new(Kind::TimedOut, format!("{} is still open after {seconds} s", args.job)).next("wait again, or see `hearth jobs`")
-        })??,
+        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended)
+            .await
+            .map_err(|_| {
+                Failure::new(
+                    Kind::TimedOut,
+                    format!("{} is still open after {seconds} s", args.job),
+                )
+                .next("wait again, or see `hearth jobs`")
+            })??,
     };
-    output.say(format!("{}: {} of {} tasks have a result", args.job, status.counts.settled, status.tasks));
+    output.say(format!(
+        "{}: {} of {} tasks have a result",
+        args.job, status.counts.settled, status.tasks
+    ));
     output.document(&status)?;
     complete(&status)
 }
@@ -143,7 +208,9 @@ async fn ended(client: &Client, job: JobId, output: Output) -> Result<JobStatus,
     let mut status = client.job(job, None).await.map_err(failure)?;
     let bar = output.bar(status.tasks.into(), &job.to_string());
     while status.state == JobState::Open {
-        bar.set_position((status.counts.settled + status.counts.finalised + status.counts.failed).into());
+        bar.set_position(
+            (status.counts.settled + status.counts.finalised + status.counts.failed).into(),
+        );
         tokio::time::sleep(Duration::from_millis(300)).await;
         match client.job(job, None).await {
             Ok(new) => status = new,
@@ -162,11 +229,18 @@ pub(crate) fn complete(status: &JobStatus) -> Result<(), Failure> {
     if missing == 0 {
         return Ok(());
     }
-    Err(Failure::new(Kind::Incomplete, format!("{missing} of {} tasks have no result", status.tasks))
-        .next(format!("`hearth results {}` says why", status.job)))
+    Err(Failure::new(
+        Kind::Incomplete,
+        format!("{missing} of {} tasks have no result", status.tasks),
+    )
+    .next(format!("`hearth results {}` says why", status.job)))
 }
 
-pub(crate) async fn results(global: &Global, args: &ResultsArgs, output: Output) -> Result<(), Failure> {
+pub(crate) async fn results(
+    global: &Global,
+    args: &ResultsArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let client = client(global)?;
     let mut from = 0;
     let mut seen = std::collections::BTreeSet::new();
@@ -188,7 +262,13 @@ pub(crate) async fn results(global: &Global, args: &ResultsArgs, output: Output)
     }
 }
 
-async fn show(client: &Client, job: JobId, result: &ProcessingResult, out: Option<&Path>, output: Output) -> Result<(), Failure> {
+async fn show(
+    client: &Client,
+    job: JobId,
+    result: &ProcessingResult,
+    out: Option<&Path>,
+    output: Output,
+) -> Result<(), Failure> {
     if output.json {
         return output.document(result);
     }
@@ -198,9 +278,17 @@ async fn show(client: &Client, job: JobId, result: &ProcessingResult, out: Optio
         label: &label,
         index: result.index,
         bytes: bytes.as_deref(),
-        media_type: result.result.metadata.media_type.as_deref().unwrap_or_default(),
+        media_type: result
+            .result
+            .metadata
+            .media_type
+            .as_deref()
+            .unwrap_or_default(),
         problem: problem(result),
-        by: result.processed_by.as_deref().map(|by| run::by(by, &result.result.metadata.node_name)),
+        by: result
+            .processed_by
+            .as_deref()
+            .map(|by| run::by(by, &result.result.metadata.node_name)),
     }
     .print(out, output)
 }
@@ -218,19 +306,36 @@ pub(crate) fn problem(result: &ProcessingResult) -> String {
 }
 
 /// The output of a result: from the page, or fetched when it is too large for one.
-pub(crate) async fn bytes(client: &Client, job: JobId, result: &ProcessingResult) -> Result<Option<Vec<u8>>, Failure> {
+pub(crate) async fn bytes(
+    client: &Client,
+    job: JobId,
+    result: &ProcessingResult,
+) -> Result<Option<Vec<u8>>, Failure> {
     let metadata = &result.result.metadata;
-    if metadata.outcome != "returned" || matches!(result.state, TaskState::Queued | TaskState::Leased) {
+    if metadata.outcome != "returned"
+        || matches!(result.state, TaskState::Queued | TaskState::Leased)
+    {
         return Ok(None);
     }
     match (&result.result.output, metadata.encoding) {
         (Some(text), OutputEncoding::Utf8) => Ok(Some(text.clone().into_bytes())),
-        _ => Ok(Some(client.output(job, TaskIndex(result.index)).await.map_err(failure)?.to_vec())),
+        _ => Ok(Some(
+            client
+                .output(job, TaskIndex(result.index))
+                .await
+                .map_err(failure)?
+                .to_vec(),
+        )),
     }
 }
 
 /// Saves one output and gives the file's path.
-pub(crate) fn save(out: &Path, index: u32, media_type: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+pub(crate) fn save(
+    out: &Path,
+    index: u32,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<PathBuf, Failure> {
     let extension = match media_type {
         "application/json" => "json",
         "text/plain" => "txt",
@@ -240,4 +345,3 @@ pub(crate) fn save(out: &Path, index: u32, media_type: &str, bytes: &[u8]) -> Re
     let path = out.join(format!("{index:06}.{extension}"));
     places::write(&path, bytes).map(|()| path)
 }
-

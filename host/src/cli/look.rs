@@ -1,11 +1,15 @@
 //! Looking: nodes and modes.
 
+use super::Output;
 use super::args::{Global, NodesArgs};
 use super::exit::Failure;
 use super::jobs::{client, failure};
-use super::Output;
 
-pub(crate) async fn nodes(global: &Global, args: &NodesArgs, output: Output) -> Result<(), Failure> {
+pub(crate) async fn nodes(
+    global: &Global,
+    args: &NodesArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let client = client(global)?;
     for (node, action) in [(&args.drain, "drain"), (&args.revoke, "revoke")] {
         if let Some(node) = node {
@@ -32,18 +36,28 @@ pub(crate) async fn nodes(global: &Global, args: &NodesArgs, output: Output) -> 
             ]
         })
         .collect();
-    let header = ["NODE", "NAME", "KIND", "STATUS", "LEASES", "RESULTS", "FAILURES", "CPU", "LATENCY", "LOCATION"];
+    let header = [
+        "NODE", "NAME", "KIND", "STATUS", "LEASES", "RESULTS", "FAILURES", "CPU", "LATENCY",
+        "LOCATION",
+    ];
     output.table(&header, rows, &list)
 }
 
 /// The one node whose id or name begins as the user typed it.
 async fn full_id(client: &hearth::client::Client, typed: &str) -> Result<String, Failure> {
     let list = client.nodes().await.map_err(failure)?;
-    let mut found = list.nodes.iter().filter(|node| node.node_id.starts_with(typed) || node.name == typed);
+    let mut found = list
+        .nodes
+        .iter()
+        .filter(|node| node.node_id.starts_with(typed) || node.name == typed);
     match (found.next(), found.next()) {
         (Some(node), None) => Ok(node.node_id.clone()),
-        (None, _) => Err(Failure::rejected(format!("no node is called {typed:?}")).next("`hearth nodes` lists them")),
-        (Some(_), Some(_)) => Err(Failure::rejected(format!("more than one node begins with {typed:?}")).next("give more of the id")),
+        (None, _) => Err(Failure::rejected(format!("no node is called {typed:?}"))
+            .next("`hearth nodes` lists them")),
+        (Some(_), Some(_)) => Err(Failure::rejected(format!(
+            "more than one node begins with {typed:?}"
+        ))
+        .next("give more of the id")),
     }
 }
 
@@ -52,15 +66,30 @@ pub(crate) async fn modes(global: &Global, output: Output) -> Result<(), Failure
     if output.json {
         return output.document(&report);
     }
-    output.say(format!("mode {} since {}: {}", format!("{:?}", report.mode).to_lowercase(), report.since, report.reason));
+    output.say(format!(
+        "mode {} since {}: {}",
+        format!("{:?}", report.mode).to_lowercase(),
+        report.since,
+        report.reason
+    ));
     output.say(format!(
         "{} volunteers with {} slots, {} trusted slots; {} tasks queued, {} leased",
-        report.volunteers, report.volunteer_slots, report.trusted_slots, report.queued, report.leased
+        report.volunteers,
+        report.volunteer_slots,
+        report.trusted_slots,
+        report.queued,
+        report.leased
     ));
     let rows = report
         .switches
         .iter()
-        .map(|switch| vec![switch.at.clone(), format!("{:?}", switch.mode).to_lowercase(), switch.reason.clone()])
+        .map(|switch| {
+            vec![
+                switch.at.clone(),
+                format!("{:?}", switch.mode).to_lowercase(),
+                switch.reason.clone(),
+            ]
+        })
         .collect();
     output.table(&["AT", "MODE", "REASON"], rows, &report.switches)
 }

@@ -33,14 +33,20 @@ impl Output {
     /// One JSON document on one line; nothing for people.
     pub(crate) fn document(&self, value: &impl Serialize) -> Result<(), Failure> {
         if self.json {
-            let text = serde_json::to_string(value).map_err(|error| Failure::failed(format!("making JSON: {error}")))?;
+            let text = serde_json::to_string(value)
+                .map_err(|error| Failure::failed(format!("making JSON: {error}")))?;
             line(&text);
         }
         Ok(())
     }
 
     /// Rows under a header, or the same as a JSON document.
-    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>, json: &impl Serialize) -> Result<(), Failure> {
+    pub(crate) fn table(
+        &self,
+        header: &[&str],
+        rows: Vec<Vec<String>>,
+        json: &impl Serialize,
+    ) -> Result<(), Failure> {
         if self.json {
             return self.document(json);
         }
@@ -67,7 +73,9 @@ impl Output {
 /// Rows under a header as text.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header);
     table.add_rows(rows);
     table.to_string()

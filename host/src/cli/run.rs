@@ -39,7 +39,10 @@ pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Resu
                 let status = client.job(job, None).await.map_err(failure)?;
                 return jobs::complete(&status);
             }
-            output.note(format!("{job}: the coordinator went away; finishing {} tasks here", missing.len()));
+            output.note(format!(
+                "{job}: the coordinator went away; finishing {} tasks here",
+                missing.len()
+            ));
             finish_here(args, &loaded, inputs, missing, output).await
         }
         Begun::Nobody(why) => {
@@ -55,26 +58,49 @@ enum Begun {
 }
 
 /// Submits to the realm's coordinator, if there is a realm and its coordinator answers.
-async fn begin(global: &Global, args: &RunArgs, loaded: &Loaded, inputs: &Inputs) -> Result<Begun, Failure> {
+async fn begin(
+    global: &Global,
+    args: &RunArgs,
+    loaded: &Loaded,
+    inputs: &Inputs,
+) -> Result<Begun, Failure> {
     let dir = places::realm(global)?;
     let identity = match ClientIdentity::open(&dir, now()) {
         Ok(identity) => identity,
         // A realm that was named must be there; the default one need not.
-        Err(ClientError::NoRealm(_)) if global.realm.is_none() => return Ok(Begun::Nobody("no realm on this machine".to_owned())),
+        Err(ClientError::NoRealm(_)) if global.realm.is_none() => {
+            return Ok(Begun::Nobody("no realm on this machine".to_owned()));
+        }
         Err(error) => return Err(failure(error)),
     };
     let client = Client::new(identity).map_err(failure)?;
     let release = task::release_of(global, loaded)?;
-    match jobs::hand_over(&client, &release, loaded.component.clone(), inputs, jobs::options(&args.options)).await {
+    match jobs::hand_over(
+        &client,
+        &release,
+        loaded.component.clone(),
+        inputs,
+        jobs::options(&args.options),
+    )
+    .await
+    {
         Ok(accepted) => Ok(Begun::Accepted(client, accepted.job)),
-        Err(error) if error.is_unreachable() => Ok(Begun::Nobody(format!("the coordinator cannot be reached ({error})"))),
+        Err(error) if error.is_unreachable() => Ok(Begun::Nobody(format!(
+            "the coordinator cannot be reached ({error})"
+        ))),
         Err(error) => Err(failure(error)),
     }
 }
 
 /// Prints results as they come, until the job ended or the coordinator is gone for good: then the
 /// tasks without a result are given back.
-async fn follow(client: &Client, job: JobId, args: &RunArgs, inputs: &Inputs, output: Output) -> Result<BTreeSet<usize>, Failure> {
+async fn follow(
+    client: &Client,
+    job: JobId,
+    args: &RunArgs,
+    inputs: &Inputs,
+    output: Output,
+) -> Result<BTreeSet<usize>, Failure> {
     let mut missing: BTreeSet<usize> = (0..inputs.items.len()).collect();
     let bar = output.bar(inputs.items.len() as u64, &job.to_string());
     let mut away: Option<Instant> = None;
@@ -127,9 +153,17 @@ async fn look(
                     label: &inputs.items[index].0,
                     index: result.index,
                     bytes: bytes.as_deref(),
-                    media_type: result.result.metadata.media_type.as_deref().unwrap_or_default(),
+                    media_type: result
+                        .result
+                        .metadata
+                        .media_type
+                        .as_deref()
+                        .unwrap_or_default(),
                     problem: jobs::problem(result),
-                    by: result.processed_by.as_deref().map(|node| by(node, &result.result.metadata.node_name)),
+                    by: result
+                        .processed_by
+                        .as_deref()
+                        .map(|node| by(node, &result.result.metadata.node_name)),
                 }
                 .print(args.out.as_deref(), output)?;
             }
@@ -143,42 +177,76 @@ async fn look(
 }
 
 /// Runs `missing` tasks on an embedded local host.
-async fn finish_here(args: &RunArgs, loaded: &Loaded, inputs: Inputs, missing: BTreeSet<usize>, output: Output) -> Result<(), Failure> {
+async fn finish_here(
+    args: &RunArgs,
+    loaded: &Loaded,
+    inputs: Inputs,
+    missing: BTreeSet<usize>,
+    output: Output,
+) -> Result<(), Failure> {
     if args.options.place == PlaceArg::Volunteers {
-        return Err(Failure::new(Kind::Unreachable, "the job wants volunteers and no coordinator can be reached")
-            .next("start one, or allow --place anywhere"));
+        return Err(Failure::new(
+            Kind::Unreachable,
+            "the job wants volunteers and no coordinator can be reached",
+        )
+        .next("start one, or allow --place anywhere"));
     }
-    let component = Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "the component")?;
+    let component =
+        Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "the component")?;
     let limits = loaded.draft.limits;
     let seed = args.options.seed.unwrap_or_default();
     let (out, cache) = (args.out.clone(), places::user_data()?.join("cache"));
     let program = places::this_program()?;
     tokio::task::spawn_blocking(move || {
-        let host = LocalHost::builder().runner_program(program).cache(cache).start().context(Kind::Failed, "starting the local host")?;
+        let host = LocalHost::builder()
+            .runner_program(program)
+            .cache(cache)
+            .start()
+            .context(Kind::Failed, "starting the local host")?;
         let indexes: Vec<usize> = missing.into_iter().collect();
         let bar = output.bar(indexes.len() as u64, "here");
         let wanted = indexes.iter().map(|index| &inputs.items[*index].1);
-        let job = host.job(&component).media_type(&inputs.media_type).limits(limits).seed(seed).inputs(wanted);
+        let job = host
+            .job(&component)
+            .media_type(&inputs.media_type)
+            .limits(limits)
+            .seed(seed)
+            .inputs(wanted);
         let mut failed = 0;
         for result in job.run().context(Kind::Rejected, "the job")? {
             let index = indexes[result.index];
             failed += usize::from(result.output().is_none());
-            show(&result, index, &inputs.items[index].0, out.as_deref(), output)?;
+            show(
+                &result,
+                index,
+                &inputs.items[index].0,
+                out.as_deref(),
+                output,
+            )?;
             bar.inc(1);
         }
         bar.finish_and_clear();
         if failed == 0 {
             return Ok(());
         }
-        Err(Failure::new(Kind::Incomplete, format!("{failed} of {} tasks have no output", indexes.len()))
-            .next("the lines above say why"))
+        Err(Failure::new(
+            Kind::Incomplete,
+            format!("{failed} of {} tasks have no output", indexes.len()),
+        )
+        .next("the lines above say why"))
     })
     .await
     .context(Kind::Failed, "the local host")?
 }
 
 /// Prints a result of this machine's own local host.
-pub(crate) fn show(result: &TaskResult, index: usize, label: &str, out: Option<&Path>, output: Output) -> Result<(), Failure> {
+pub(crate) fn show(
+    result: &TaskResult,
+    index: usize,
+    label: &str,
+    out: Option<&Path>,
+    output: Output,
+) -> Result<(), Failure> {
     let (media_type, bytes) = match &result.outcome {
         RunOutcome::Returned { media_type, bytes } => (media_type.as_str(), Some(bytes.as_slice())),
         _ => ("", None),
@@ -192,7 +260,15 @@ pub(crate) fn show(result: &TaskResult, index: usize, label: &str, out: Option<&
             "processing_time": result.run_time.as_secs_f64(), "processed_by": "local",
         }));
     }
-    Shown { label, index: index as u32, bytes, media_type, problem, by: Some("here".to_owned()) }.print(out, output)
+    Shown {
+        label,
+        index: index as u32,
+        bytes,
+        media_type,
+        problem,
+        by: Some("here".to_owned()),
+    }
+    .print(out, output)
 }
 
 /// Outcome in one word.
@@ -205,7 +281,9 @@ pub(crate) fn describe(outcome: &RunOutcome) -> String {
     match outcome {
         RunOutcome::Returned { bytes, .. } => format!("returned {} bytes", bytes.len()),
         RunOutcome::Refused(error) => format!("refused by the task: {error:?}"),
-        RunOutcome::Exhausted(resource) => format!("exhausted its {resource:?} limit").to_lowercase(),
+        RunOutcome::Exhausted(resource) => {
+            format!("exhausted its {resource:?} limit").to_lowercase()
+        }
         RunOutcome::Trapped(kind) => format!("trapped: {kind:?}"),
         RunOutcome::Inconclusive(cause) => format!("no result: {cause:?}"),
     }
@@ -213,7 +291,11 @@ pub(crate) fn describe(outcome: &RunOutcome) -> String {
 
 /// A node for people: its name, with enough of its id.
 pub(crate) fn by(node: &str, name: &str) -> String {
-    if node == "local" { "local host".to_owned() } else { format!("{name} ({})", node.get(..8).unwrap_or(node)) }
+    if node == "local" {
+        "local host".to_owned()
+    } else {
+        format!("{name} ({})", node.get(..8).unwrap_or(node))
+    }
 }
 
 /// A result for people: the output itself when it is text, a line about it otherwise.
@@ -228,7 +310,10 @@ pub(crate) struct Shown<'a> {
 
 impl Shown<'_> {
     pub(crate) fn print(&self, out: Option<&Path>, output: Output) -> Result<(), Failure> {
-        let by = self.by.as_deref().map_or_else(String::new, |by| format!("  [{by}]"));
+        let by = self
+            .by
+            .as_deref()
+            .map_or_else(String::new, |by| format!("  [{by}]"));
         let Some(bytes) = self.bytes else {
             output.say(format!("{}: {}{by}", self.label, self.problem));
             return Ok(());
@@ -239,9 +324,17 @@ impl Shown<'_> {
             return Ok(());
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) if !text.contains('\0') => output.say(format!("{}: {}{by}", self.label, text.trim_end())),
+            Ok(text) if !text.contains('\0') => {
+                output.say(format!("{}: {}{by}", self.label, text.trim_end()))
+            }
             _ => {
-                let line = format!("{}: {} bytes of {}, sha256 {}{by}", self.label, bytes.len(), self.media_type, Digest::of(bytes).short());
+                let line = format!(
+                    "{}: {} bytes of {}, sha256 {}{by}",
+                    self.label,
+                    bytes.len(),
+                    self.media_type,
+                    Digest::of(bytes).short()
+                );
                 output.say(line);
             }
         }

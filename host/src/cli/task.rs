@@ -23,13 +23,22 @@ pub(crate) fn task(global: &Global, command: &TaskCommand, output: Output) -> Re
         TaskCommand::New { name } => {
             let made = task_tools::new(name).context(Kind::Rejected, "making a task")?;
             output.say(format!("made {}", made.folder.display()));
-            output.say(format!("next: cd {} && hearth task build && hearth run . sample-input.json", made.folder.display()));
+            output.say(format!(
+                "next: cd {} && hearth task build && hearth run . sample-input.json",
+                made.folder.display()
+            ));
             output.document(&json!({ "folder": made.folder, "files": made.files }))
         }
         TaskCommand::Build { folder, out } => {
             let mut say = |text: &str| output.note(text);
-            let built = task_tools::build(folder, out.as_deref(), &mut say).context(Kind::Rejected, "building")?;
-            output.say(format!("{} ({} bytes, {})", built.component.display(), built.bytes, built.digest.short()));
+            let built = task_tools::build(folder, out.as_deref(), &mut say)
+                .context(Kind::Rejected, "building")?;
+            output.say(format!(
+                "{} ({} bytes, {})",
+                built.component.display(),
+                built.bytes,
+                built.digest.short()
+            ));
             output.document(&json!({
                 "name": built.name, "component": built.component, "manifest": built.manifest,
                 "bytes": built.bytes, "digest": built.digest, "imports": built.imports,
@@ -44,7 +53,10 @@ pub(crate) fn task(global: &Global, command: &TaskCommand, output: Output) -> Re
 fn check(file: &Path, output: Output) -> Result<(), Failure> {
     let report = task_tools::check(file).context(Kind::Rejected, file.display())?;
     output.say(format!("world    {}", report.world));
-    output.say(format!("bytes    {} (sha256 {})", report.bytes, report.digest));
+    output.say(format!(
+        "bytes    {} (sha256 {})",
+        report.bytes, report.digest
+    ));
     for import in &report.imports {
         output.say(format!("imports  {import}"));
     }
@@ -61,27 +73,49 @@ fn check(file: &Path, output: Output) -> Result<(), Failure> {
 fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
     let inputs = inputs::read(&args.inputs)?;
     let loaded = load(&args.file)?;
-    let component = Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, args.file.display())?;
+    let component = Component::from_bytes(loaded.component.clone())
+        .context(Kind::Rejected, args.file.display())?;
     let builder = LocalHost::builder();
     let builder = match args.engine {
         EngineArg::Native => builder.runner_program(places::this_program()?),
         EngineArg::Pulley => builder.pulley(),
     };
-    let host = builder.start().context(Kind::Failed, "starting the sandbox")?;
-    let job = host.job(&component).media_type(&inputs.media_type).limits(loaded.draft.limits);
+    let host = builder
+        .start()
+        .context(Kind::Failed, "starting the sandbox")?;
+    let job = host
+        .job(&component)
+        .media_type(&inputs.media_type)
+        .limits(loaded.draft.limits);
     let job = job.inputs(inputs.items.iter().map(|(_, input)| input));
-    let job = job.on_log(move |line| output.note(format!("{:?}: {}", line.level, line.text).to_lowercase()));
+    let job = job
+        .on_log(move |line| output.note(format!("{:?}: {}", line.level, line.text).to_lowercase()));
     let mut failed = 0;
     for result in job.run().context(Kind::Rejected, "the job")? {
         failed += usize::from(result.output().is_none());
-        run::show(&result, result.index, &inputs.items[result.index].0, args.out.as_deref(), output)?;
-        let digest = result.digest().map_or_else(|| "none".to_owned(), |digest| digest.to_string());
-        output.note(format!("  fuel {}, {:.3} s, digest {digest}", result.fuel_used, result.run_time.as_secs_f64()));
+        run::show(
+            &result,
+            result.index,
+            &inputs.items[result.index].0,
+            args.out.as_deref(),
+            output,
+        )?;
+        let digest = result
+            .digest()
+            .map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+        output.note(format!(
+            "  fuel {}, {:.3} s, digest {digest}",
+            result.fuel_used,
+            result.run_time.as_secs_f64()
+        ));
     }
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::new(Kind::Incomplete, format!("{failed} of {} tasks have no output", inputs.items.len())))
+    Err(Failure::new(
+        Kind::Incomplete,
+        format!("{failed} of {} tasks have no output", inputs.items.len()),
+    ))
 }
 
 fn sign(global: &Global, args: &TaskSignArgs, output: Output) -> Result<(), Failure> {
@@ -90,14 +124,26 @@ fn sign(global: &Global, args: &TaskSignArgs, output: Output) -> Result<(), Fail
         Some(path) => SigningKey::load(path).context(Kind::Rejected, path.display())?,
         None => author_key(global)?.0,
     };
-    let realm = if args.bind_realm { Some(author_key(global)?.1.ok_or_else(no_realm)?) } else { None };
-    let bundle = task_tools::sign(&loaded, &key, &validity(args.days, realm)).context(Kind::Rejected, "signing")?;
+    let realm = if args.bind_realm {
+        Some(author_key(global)?.1.ok_or_else(no_realm)?)
+    } else {
+        None
+    };
+    let bundle = task_tools::sign(&loaded, &key, &validity(args.days, realm))
+        .context(Kind::Rejected, "signing")?;
     let path = match &args.out {
         Some(path) => path.clone(),
         None => loaded.release_path(),
     };
-    bundle.write(&path).context(Kind::Failed, format!("writing {}", path.display()))?;
-    output.say(format!("{}: release {} signed by {}", path.display(), bundle.release.id().short(), key.id().short()));
+    bundle
+        .write(&path)
+        .context(Kind::Failed, format!("writing {}", path.display()))?;
+    output.say(format!(
+        "{}: release {} signed by {}",
+        path.display(),
+        bundle.release.id().short(),
+        key.id().short()
+    ));
     output.document(&json!({ "file": path, "release": bundle.release.id(), "author": key.id() }))
 }
 
@@ -108,7 +154,11 @@ fn no_realm() -> Failure {
 fn validity(days: u64, realm: Option<RealmId>) -> SignOptions {
     // A little in the past, so that machines whose clocks are late accept it at once.
     let not_before = UnixSeconds(now().0.saturating_sub(3600));
-    SignOptions { not_before, not_after: UnixSeconds(now().0 + days * 86_400), realm }
+    SignOptions {
+        not_before,
+        not_after: UnixSeconds(now().0 + days * 86_400),
+        realm,
+    }
 }
 
 /// The key that signs by default: the realm's author, whoever joined as one, or this user's own.
@@ -116,14 +166,29 @@ fn author_key(global: &Global) -> Result<(SigningKey, Option<RealmId>), Failure>
     let dir = places::realm(global)?;
     if RealmDir::exists(&dir) {
         let realm = RealmDir::open(&dir).context(Kind::Failed, "opening the realm")?;
-        return Ok((realm.author_key().context(Kind::Failed, "reading the author key")?, Some(realm.realm())));
+        return Ok((
+            realm
+                .author_key()
+                .context(Kind::Failed, "reading the author key")?,
+            Some(realm.realm()),
+        ));
     }
     if NodeDir::exists(&dir) {
         let joined = NodeDir::open(&dir).context(Kind::Failed, "opening the realm")?;
-        return Ok((joined.author_key().context(Kind::Failed, "reading the author key")?, Some(joined.realm())));
+        return Ok((
+            joined
+                .author_key()
+                .context(Kind::Failed, "reading the author key")?,
+            Some(joined.realm()),
+        ));
     }
-    let user = UserDir::open(&places::user_data()?).context(Kind::Failed, "opening your data directory")?;
-    Ok((user.author_key().context(Kind::Failed, "making your personal author key")?, None))
+    let user = UserDir::open(&places::user_data()?)
+        .context(Kind::Failed, "opening your data directory")?;
+    Ok((
+        user.author_key()
+            .context(Kind::Failed, "making your personal author key")?,
+        None,
+    ))
 }
 
 /// Reads a release, a component or a task's folder.
@@ -142,6 +207,7 @@ pub(crate) fn release_of(global: &Global, loaded: &Loaded) -> Result<Release, Fa
         return Ok(release.clone());
     }
     let (key, _) = author_key(global)?;
-    let bundle = task_tools::sign(loaded, &key, &validity(DAYS_DEFAULT, None)).context(Kind::Rejected, "signing")?;
+    let bundle = task_tools::sign(loaded, &key, &validity(DAYS_DEFAULT, None))
+        .context(Kind::Rejected, "signing")?;
     Ok(bundle.release)
 }

@@ -24,7 +24,11 @@ impl Component {
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self, LocalHostError> {
         let bytes = bytes.into();
         let imports = hearth_sandbox::imports_of(&bytes)?;
-        Ok(Self { digest: Digest::of(&bytes), bytes, imports })
+        Ok(Self {
+            digest: Digest::of(&bytes),
+            bytes,
+            imports,
+        })
     }
 
     /// A component from a file.
@@ -34,11 +38,20 @@ impl Component {
     /// When the file cannot be read, is too large or is not a component.
     pub fn from_path(path: impl AsRef<Path>) -> Result<Self, LocalHostError> {
         let path = path.as_ref();
-        let read = |source| LocalHostError::Read { path: path.to_owned(), source };
+        let read = |source| LocalHostError::Read {
+            path: path.to_owned(),
+            source,
+        };
         let size = std::fs::metadata(path).map_err(read)?.len();
         if size > limits::COMPONENT_BYTES_MAX {
-            let problem = format!("{size} bytes, a component has at most {}", limits::COMPONENT_BYTES_MAX);
-            return Err(read(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem)));
+            let problem = format!(
+                "{size} bytes, a component has at most {}",
+                limits::COMPONENT_BYTES_MAX
+            );
+            return Err(read(std::io::Error::new(
+                std::io::ErrorKind::FileTooLarge,
+                problem,
+            )));
         }
         Self::from_bytes(std::fs::read(path).map_err(read)?)
     }

@@ -9,8 +9,8 @@ use hearth_node::pool::{ComponentSource, EventSink, Pool, RunEvent, RunEvents, R
 use hearth_wire::message::LogLevel;
 use hearth_wire::runner::{Finished, RunOutcome};
 use hearth_wire::{
-    AttemptId, Class, Digest, EngineRange, Manifest, Priority, TaskLimits, TaskType, UnixSeconds, World, content_id,
-    limits,
+    AttemptId, Class, Digest, EngineRange, Manifest, Priority, TaskLimits, TaskType, UnixSeconds,
+    World, content_id, limits,
 };
 
 use super::{Component, LocalHost, LocalHostError};
@@ -83,7 +83,9 @@ pub struct JobBuilder<'host> {
 
 impl fmt::Debug for JobBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobBuilder").field("component", &self.component.digest()).finish_non_exhaustive()
+        f.debug_struct("JobBuilder")
+            .field("component", &self.component.digest())
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +112,11 @@ impl<'host> JobBuilder<'host> {
 
     /// Adds inputs: one task each.
     pub fn inputs(mut self, inputs: impl IntoIterator<Item: AsRef<[u8]>>) -> Self {
-        self.inputs.extend(inputs.into_iter().map(|input| Bytes::copy_from_slice(input.as_ref())));
+        self.inputs.extend(
+            inputs
+                .into_iter()
+                .map(|input| Bytes::copy_from_slice(input.as_ref())),
+        );
         self
     }
 
@@ -160,12 +166,28 @@ impl<'host> JobBuilder<'host> {
             return Err(LocalHostError::NoInputs);
         }
         let max = limits::INPUT_BYTES_MAX;
-        if let Some((index, input)) = self.inputs.iter().enumerate().find(|(_, input)| input.len() as u64 > max) {
-            return Err(LocalHostError::InputTooLarge { index, bytes: input.len(), max });
+        if let Some((index, input)) = self
+            .inputs
+            .iter()
+            .enumerate()
+            .find(|(_, input)| input.len() as u64 > max)
+        {
+            return Err(LocalHostError::InputTooLarge {
+                index,
+                bytes: input.len(),
+                max,
+            });
         }
         let manifest = self.identity();
         let (sink, events) = events();
-        Ok(Job { manifest, sink, events, next: 0, running: BTreeMap::new(), builder: self })
+        Ok(Job {
+            manifest,
+            sink,
+            events,
+            next: 0,
+            running: BTreeMap::new(),
+            builder: self,
+        })
     }
 
     /// The manifest that a release of this component with these limits would have: what content ids
@@ -175,7 +197,10 @@ impl<'host> JobBuilder<'host> {
             name: "local".to_owned(),
             version: "0".to_owned(),
             realm: None,
-            component: hearth_wire::Blob { digest: self.component.digest(), len: self.component.bytes().len() as u64 },
+            component: hearth_wire::Blob {
+                digest: self.component.digest(),
+                len: self.component.bytes().len() as u64,
+            },
             world: World::Task,
             imports: self.component.imports().to_vec(),
             limits: self.limits,
@@ -184,7 +209,10 @@ impl<'host> JobBuilder<'host> {
             capabilities: Vec::new(),
             locations: Vec::new(),
             models: Vec::new(),
-            engines: EngineRange { min: [0; 3], max: [u16::MAX; 3] },
+            engines: EngineRange {
+                min: [0; 3],
+                max: [u16::MAX; 3],
+            },
             not_before: UnixSeconds(0),
             not_after: UnixSeconds(u64::MAX),
         }
@@ -219,7 +247,13 @@ impl Job<'_> {
         while self.running.len() < window && self.next < self.builder.inputs.len() {
             let attempt = self.builder.host.next_attempt();
             let run = self.spec(attempt, self.next);
-            if self.builder.host.pool.submit(vec![run], &self.sink).is_empty() {
+            if self
+                .builder
+                .host
+                .pool
+                .submit(vec![run], &self.sink)
+                .is_empty()
+            {
                 self.running.insert(attempt, self.next);
                 self.next += 1;
             } else if self.running.is_empty() {
@@ -241,7 +275,12 @@ impl Job<'_> {
             source: ComponentSource::Bytes(job.component.bytes().clone()),
             imports: job.component.imports().to_vec(),
             limits: job.limits,
-            content: content_id(&self.manifest, &Digest::of(&input), &job.media_type, &job.seed),
+            content: content_id(
+                &self.manifest,
+                &Digest::of(&input),
+                &job.media_type,
+                &job.seed,
+            ),
             seed: job.seed,
             media_type: job.media_type.clone(),
             input,
@@ -282,13 +321,25 @@ impl Iterator for Job<'_> {
                         return Some(result);
                     }
                 }
-                RunEvent::Progress { attempt, done, total } => {
-                    if let (Some(&index), Some(call)) = (self.running.get(&attempt), &mut self.builder.on_progress) {
+                RunEvent::Progress {
+                    attempt,
+                    done,
+                    total,
+                } => {
+                    if let (Some(&index), Some(call)) =
+                        (self.running.get(&attempt), &mut self.builder.on_progress)
+                    {
                         call(Progress { index, done, total });
                     }
                 }
-                RunEvent::Log { attempt, level, text } => {
-                    if let (Some(&index), Some(call)) = (self.running.get(&attempt), &mut self.builder.on_log) {
+                RunEvent::Log {
+                    attempt,
+                    level,
+                    text,
+                } => {
+                    if let (Some(&index), Some(call)) =
+                        (self.running.get(&attempt), &mut self.builder.on_log)
+                    {
                         call(LogLine { index, level, text });
                     }
                 }

@@ -68,12 +68,18 @@ pub fn sign(loaded: &Loaded, key: &SigningKey, options: &SignOptions) -> Result<
         capabilities: draft.capabilities.clone(),
         locations: draft.locations.clone(),
         models: draft.models.clone(),
-        engines: EngineRange { min: [major, 0, 0], max: [major, u16::MAX, u16::MAX] },
+        engines: EngineRange {
+            min: [major, 0, 0],
+            max: [major, u16::MAX, u16::MAX],
+        },
         not_before: options.not_before,
         not_after: options.not_after,
     };
     let release = sign_release(&manifest, key)?;
-    Ok(Bundle { release, component: loaded.component.clone() })
+    Ok(Bundle {
+        release,
+        component: loaded.component.clone(),
+    })
 }
 
 impl Bundle {
@@ -87,31 +93,49 @@ impl Bundle {
         let file = File::open(path).map_err(ToolError::io("opening", path))?;
         let mut bytes = Vec::new();
         let max = (HEADER + RELEASE_BYTES_MAX) as u64 + limits::COMPONENT_BYTES_MAX;
-        file.take(max + 1).read_to_end(&mut bytes).map_err(ToolError::io("reading", path))?;
-        let wrong = |problem: String| ToolError::Bundle { path: path.to_owned(), problem };
+        file.take(max + 1)
+            .read_to_end(&mut bytes)
+            .map_err(ToolError::io("reading", path))?;
+        let wrong = |problem: String| ToolError::Bundle {
+            path: path.to_owned(),
+            problem,
+        };
         if bytes.len() as u64 > max {
-            return Err(wrong(format!("larger than any release, which has at most {max} bytes")));
+            return Err(wrong(format!(
+                "larger than any release, which has at most {max} bytes"
+            )));
         }
         let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let (Some(format), Some(length), true) = (number(8), number(12), bytes.starts_with(MAGIC)) else {
-            return Err(wrong("not a release: make one with `hearth task sign`".to_owned()));
+        let (Some(format), Some(length), true) = (number(8), number(12), bytes.starts_with(MAGIC))
+        else {
+            return Err(wrong(
+                "not a release: make one with `hearth task sign`".to_owned(),
+            ));
         };
         if format != FORMAT {
-            return Err(wrong(format!("format {format}, this program reads {FORMAT}: update the older one")));
+            return Err(wrong(format!(
+                "format {format}, this program reads {FORMAT}: update the older one"
+            )));
         }
         let end = HEADER.saturating_add(length as usize);
         let encoded = bytes
             .get(HEADER..end)
             .ok_or_else(|| wrong("it ends early: fetch it again".to_owned()))?;
-        let release: Release =
-            codec::decode(encoded, RELEASE_BYTES_MAX).map_err(|error| wrong(format!("the release: {error}")))?;
-        let manifest = release.parse_manifest().map_err(|error| wrong(format!("the manifest: {error}")))?;
+        let release: Release = codec::decode(encoded, RELEASE_BYTES_MAX)
+            .map_err(|error| wrong(format!("the release: {error}")))?;
+        let manifest = release
+            .parse_manifest()
+            .map_err(|error| wrong(format!("the manifest: {error}")))?;
         manifest.check().map_err(|error| wrong(error.to_string()))?;
         let component = Bytes::from(bytes).slice(end..);
         let found = Blob::of(&component);
         if found != manifest.component {
             let (signed, found) = (manifest.component.digest, found.digest);
-            return Err(ToolError::OtherComponent { path: path.to_owned(), signed, found });
+            return Err(ToolError::OtherComponent {
+                path: path.to_owned(),
+                signed,
+                found,
+            });
         }
         Ok(Self { release, component })
     }
@@ -144,8 +168,10 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ToolError> {
         .permissions(readable())
         .tempfile_in(folder)
         .map_err(ToolError::io("writing in", folder))?;
-    file.write_all(bytes).map_err(ToolError::io("writing", path))?;
-    file.persist(path).map_err(|error| ToolError::io("writing", path)(error.error))?;
+    file.write_all(bytes)
+        .map_err(ToolError::io("writing", path))?;
+    file.persist(path)
+        .map_err(|error| ToolError::io("writing", path)(error.error))?;
     Ok(())
 }
 

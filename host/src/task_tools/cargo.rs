@@ -72,25 +72,45 @@ struct Message {
 
 /// Asks cargo about the crate in `folder`.
 pub(super) fn inspect(folder: &Path) -> Result<Project, ToolError> {
-    let folder = folder.canonicalize().map_err(ToolError::io("looking at", folder))?;
+    let folder = folder
+        .canonicalize()
+        .map_err(ToolError::io("looking at", folder))?;
     let manifest = folder.join("Cargo.toml");
     if !manifest.is_file() {
         let problem = "it has no Cargo.toml; make a task with `hearth task new NAME`";
         return Err(ToolError::not_a_task(&folder, problem));
     }
     let mut command = cargo(&folder);
-    command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(&manifest);
+    command
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--manifest-path",
+        ])
+        .arg(&manifest);
     let output = finished(&mut command)?;
     if !output.status.success() {
         return Err(ToolError::Cargo(tail(&output.stderr)));
     }
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).map_err(|error| ToolError::CargoAnswer(error.to_string()))?;
-    let package = metadata.packages.into_iter().find(|package| package.manifest_path == manifest);
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)
+        .map_err(|error| ToolError::CargoAnswer(error.to_string()))?;
+    let package = metadata
+        .packages
+        .into_iter()
+        .find(|package| package.manifest_path == manifest);
     let Some(package) = package else {
-        return Err(ToolError::not_a_task(&folder, "it is a workspace; name the folder of one task in it"));
+        return Err(ToolError::not_a_task(
+            &folder,
+            "it is a workspace; name the folder of one task in it",
+        ));
     };
-    if !package.targets.iter().any(|target| target.kind.iter().any(|kind| kind == "cdylib")) {
+    if !package
+        .targets
+        .iter()
+        .any(|target| target.kind.iter().any(|kind| kind == "cdylib"))
+    {
         let problem = "add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]` to its Cargo.toml";
         return Err(ToolError::not_a_task(&folder, problem));
     }
@@ -98,7 +118,9 @@ pub(super) fn inspect(folder: &Path) -> Result<Project, ToolError> {
         manifest,
         name: package.name,
         version: package.version,
-        metadata: package.metadata.and_then(|mut metadata| metadata.get_mut("hearth").map(Value::take)),
+        metadata: package
+            .metadata
+            .and_then(|mut metadata| metadata.get_mut("hearth").map(Value::take)),
         target: metadata.target_directory,
         folder,
         workspace: metadata.workspace_root,
@@ -112,9 +134,13 @@ impl Project {
         let mut command = cargo(&self.folder);
         command
             .args(["build", "--lib", "--target", TARGET, "--profile", PROFILE])
-            .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
+            .args([
+                "--message-format",
+                "json-render-diagnostics",
+                "--manifest-path",
+            ])
             .arg(&self.manifest)
-            .env("CARGO_ENCODED_RUSTFLAGS", self.flags())
+            .env("CARGO_ENCODED_RUSTFLAGS", flags())
             // Flags for this machine's code (`target-cpu=native`, a linker) are wrong for guests.
             .env_remove("RUSTFLAGS")
             .stdin(Stdio::null())
@@ -122,7 +148,9 @@ impl Project {
             .stderr(Stdio::piped());
         if !self.has_profile() {
             for setting in PROFILE_SETTINGS {
-                command.arg("--config").arg(format!("profile.{PROFILE}.{setting}"));
+                command
+                    .arg("--config")
+                    .arg(format!("profile.{PROFILE}.{setting}"));
             }
         }
         let mut child = command.spawn().map_err(no_cargo)?;
@@ -142,7 +170,9 @@ impl Project {
             }
             last.push_back(line);
         }
-        let status = child.wait().map_err(ToolError::io("waiting for", Path::new("cargo")))?;
+        let status = child
+            .wait()
+            .map_err(ToolError::io("waiting for", Path::new("cargo")))?;
         let module = module.join().unwrap_or_default();
         if !status.success() {
             return Err(ToolError::Cargo(Vec::from(last).join("\n")));
@@ -150,51 +180,55 @@ impl Project {
         module.ok_or_else(|| ToolError::CargoAnswer("it names no module that it made".to_owned()))
     }
 
-    /// Whoever builds the same source with the same Rust should get the same component, and nobody's
-    /// home directory belongs into one: paths in panic messages are made relative to fixed names.
-    fn flags(&self) -> OsString {
-        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-        let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
-        let places = [(cargo, "/cargo"), (Some(self.workspace.clone()), "/workspace"), (Some(self.folder.clone()), "/task")];
-        let mut flags = OsString::new();
-        for (place, name) in places {
-            let Some(place) = place else { continue };
-            if !flags.is_empty() {
-                flags.push("\x1f");
-            }
-            flags.push("--remap-path-prefix=");
-            flags.push(place);
-            flags.push("=");
-            flags.push(name);
-        }
-        flags
-    }
-
     /// Whether the project says itself what the profile is. Profiles count only in the workspace's root.
     fn has_profile(&self) -> bool {
         let text = std::fs::read_to_string(self.workspace.join("Cargo.toml")).unwrap_or_default();
         let table: toml::Table = text.parse().unwrap_or_default();
-        table.get("profile").and_then(|profiles| profiles.get(PROFILE)).is_some()
+        table
+            .get("profile")
+            .and_then(|profiles| profiles.get(PROFILE))
+            .is_some()
     }
+}
+
+/// Whoever builds the same source with the same Rust should get the same component, and nobody's home
+/// directory belongs into one. Cargo names a crate's own files relative to its workspace, but those of
+/// its dependencies by where they were downloaded to. The flags are the same for all crates on a
+/// machine, so that tasks in one workspace share what they build.
+fn flags() -> OsString {
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let Some(cargo) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home) else {
+        return OsString::new();
+    };
+    let mut flag = OsString::from("--remap-path-prefix=");
+    flag.push(cargo);
+    flag.push("=/cargo");
+    flag
 }
 
 /// Sees to it that Rust can compile for guests, and installs what is missing if rustup can.
 fn ensure_target(folder: &Path, say: &mut dyn FnMut(&str)) -> Result<(), ToolError> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
-    command.current_dir(folder).args(["--print", "target-libdir", "--target", TARGET]);
+    command
+        .current_dir(folder)
+        .args(["--print", "target-libdir", "--target", TARGET]);
     let output = finished(&mut command)?;
     let libraries = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && Path::new(&libraries).is_dir() {
         return Ok(());
     }
-    say(&format!("installing Rust's library for {TARGET}: rustup target add {TARGET}"));
+    say(&format!(
+        "installing Rust's library for {TARGET}: rustup target add {TARGET}"
+    ));
     let mut command = Command::new("rustup");
     command.current_dir(folder).args(["target", "add", TARGET]);
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(ToolError::NoTarget(tail(&output.stderr))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(ToolError::NoTarget("there is no rustup".to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(ToolError::NoTarget("there is no rustup".to_owned()))
+        }
         Err(error) => Err(ToolError::NoTarget(error.to_string())),
     }
 }
@@ -204,9 +238,16 @@ fn find_module(stdout: impl Read, manifest: &Path) -> Option<PathBuf> {
     let mut found = None;
     // To the end, so that cargo never waits for a reader.
     for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-        let Ok(message) = serde_json::from_slice::<Message>(&line) else { continue };
-        if message.reason == "compiler-artifact" && message.manifest_path.as_deref() == Some(manifest) {
-            let module = message.filenames.into_iter().find(|file| file.extension() == Some("wasm".as_ref()));
+        let Ok(message) = serde_json::from_slice::<Message>(&line) else {
+            continue;
+        };
+        if message.reason == "compiler-artifact"
+            && message.manifest_path.as_deref() == Some(manifest)
+        {
+            let module = message
+                .filenames
+                .into_iter()
+                .find(|file| file.extension() == Some("wasm".as_ref()));
             found = module.or(found);
         }
     }

@@ -27,7 +27,8 @@ pub(super) fn of_module(bytes: Vec<u8>) -> Result<Vec<u8>, ToolError> {
         .and_then(|mut encoder| encoder.encode());
     let component = encoded.map_err(|error| ToolError::Encode(explain(&format!("{error:#}"))))?;
     // A module without a world becomes a component without exports, and nobody would say so.
-    let runner = exports(&component).is_some_and(|names| names.iter().any(|name| name.starts_with(RUNNER)));
+    let runner =
+        exports(&component).is_some_and(|names| names.iter().any(|name| name.starts_with(RUNNER)));
     if !runner {
         return Err(ToolError::Encode(
             "nothing in it can be run: write `#[hearth::task]` on the task's function".to_owned(),
@@ -80,12 +81,19 @@ fn names(component: &[u8], side: Side) -> Option<Vec<String>> {
         Side::Imports => &world.imports,
         Side::Exports => &world.exports,
     };
-    let mut names: Vec<String> = items.keys().map(|key| resolve.name_world_key(key)).collect();
+    let mut names: Vec<String> = items
+        .keys()
+        .map(|key| resolve.name_world_key(key))
+        .collect();
     names.sort();
     Some(names)
 }
 
 /// Whether nodes would take the component with these imports and limits.
-pub(super) fn admit(component: &[u8], imports: &[String], limits: &TaskLimits) -> Result<(), Unfit> {
+pub(super) fn admit(
+    component: &[u8],
+    imports: &[String],
+    limits: &TaskLimits,
+) -> Result<(), Unfit> {
     hearth_sandbox::admit(component, imports, limits).map(|_| ())
 }

@@ -71,15 +71,43 @@ impl Default for Limits {
 
 impl From<TaskLimits> for Limits {
     fn from(limits: TaskLimits) -> Self {
-        let TaskLimits { fuel, memory_bytes, table_elements, output_bytes, log_bytes, checkpoint_bytes } = limits;
-        Self { fuel, memory_bytes, table_elements, output_bytes, log_bytes, checkpoint_bytes }
+        let TaskLimits {
+            fuel,
+            memory_bytes,
+            table_elements,
+            output_bytes,
+            log_bytes,
+            checkpoint_bytes,
+        } = limits;
+        Self {
+            fuel,
+            memory_bytes,
+            table_elements,
+            output_bytes,
+            log_bytes,
+            checkpoint_bytes,
+        }
     }
 }
 
 impl From<Limits> for TaskLimits {
     fn from(limits: Limits) -> Self {
-        let Limits { fuel, memory_bytes, table_elements, output_bytes, log_bytes, checkpoint_bytes } = limits;
-        Self { fuel, memory_bytes, table_elements, output_bytes, log_bytes, checkpoint_bytes }
+        let Limits {
+            fuel,
+            memory_bytes,
+            table_elements,
+            output_bytes,
+            log_bytes,
+            checkpoint_bytes,
+        } = limits;
+        Self {
+            fuel,
+            memory_bytes,
+            table_elements,
+            output_bytes,
+            log_bytes,
+            checkpoint_bytes,
+        }
     }
 }
 
@@ -117,11 +145,20 @@ impl ManifestDraft {
         imports: Vec<String>,
     ) -> Result<Self, ToolError> {
         let metadata = match metadata {
-            Some(metadata) => Metadata::deserialize(metadata)
-                .map_err(|error| ToolError::Metadata { path: manifest.to_owned(), problem: error.to_string() })?,
+            Some(metadata) => {
+                Metadata::deserialize(metadata).map_err(|error| ToolError::Metadata {
+                    path: manifest.to_owned(),
+                    problem: error.to_string(),
+                })?
+            }
             None => Metadata::default(),
         };
-        Ok(Self::new(name.to_owned(), version.to_owned(), imports, metadata))
+        Ok(Self::new(
+            name.to_owned(),
+            version.to_owned(),
+            imports,
+            metadata,
+        ))
     }
 
     fn new(name: String, version: String, imports: Vec<String>, metadata: Metadata) -> Self {
@@ -182,7 +219,10 @@ impl ManifestDraft {
         component: Option<Digest>,
         imports: Vec<String>,
     ) -> Result<Self, ToolError> {
-        let wrong = |problem: String| ToolError::Draft { path: path.to_owned(), problem };
+        let wrong = |problem: String| ToolError::Draft {
+            path: path.to_owned(),
+            problem,
+        };
         let file: File = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         if let Some(component) = component
             && file.component != component

@@ -78,7 +78,9 @@ pub enum ToolError {
     #[error("{0}")]
     Unfit(#[from] Unfit),
     /// The manifest breaks a limit.
-    #[error("{0}: change it in [package.metadata.hearth] or in the .manifest.toml, and build again")]
+    #[error(
+        "{0}: change it in [package.metadata.hearth] or in the .manifest.toml, and build again"
+    )]
     Manifest(#[from] ManifestError),
     /// The file is not a release, or a damaged one.
     #[error("{}: {problem}", path.display())]
@@ -103,10 +105,17 @@ pub enum ToolError {
 impl ToolError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     pub(super) fn not_a_task(path: &Path, problem: impl Into<String>) -> Self {
-        Self::NotATask { path: path.to_owned(), problem: problem.into() }
+        Self::NotATask {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
     }
 }

@@ -44,7 +44,12 @@ pub fn load(path: &Path) -> Result<Loaded, ToolError> {
     };
     let imports = component::imports(&bytes)?;
     let draft = make::draft_beside(&file, Some(Digest::of(&bytes)), imports)?;
-    Ok(Loaded { component: bytes.into(), draft, release: None, file })
+    Ok(Loaded {
+        component: bytes.into(),
+        draft,
+        release: None,
+        file,
+    })
 }
 
 enum Found {
@@ -61,7 +66,9 @@ fn find(path: &Path) -> Result<Found, ToolError> {
     }
     let mut magic = Vec::new();
     let file = File::open(path).map_err(ToolError::io("opening", path))?;
-    file.take(8).read_to_end(&mut magic).map_err(ToolError::io("reading", path))?;
+    file.take(8)
+        .read_to_end(&mut magic)
+        .map_err(ToolError::io("reading", path))?;
     if magic == bundle::MAGIC {
         return Bundle::read(path).map(Found::Release);
     }
@@ -74,10 +81,13 @@ fn find(path: &Path) -> Result<Found, ToolError> {
 }
 
 fn release(path: &Path, bundle: Bundle) -> Result<Loaded, ToolError> {
-    let manifest = bundle.release.parse_manifest().map_err(|error| ToolError::Bundle {
-        path: path.to_owned(),
-        problem: format!("the manifest: {error}"),
-    })?;
+    let manifest = bundle
+        .release
+        .parse_manifest()
+        .map_err(|error| ToolError::Bundle {
+            path: path.to_owned(),
+            problem: format!("the manifest: {error}"),
+        })?;
     let draft = ManifestDraft {
         name: manifest.name,
         version: manifest.version,
@@ -90,7 +100,12 @@ fn release(path: &Path, bundle: Bundle) -> Result<Loaded, ToolError> {
         locations: manifest.locations,
         models: manifest.models,
     };
-    Ok(Loaded { component: bundle.component, draft, release: Some(bundle.release), file: path.to_owned() })
+    Ok(Loaded {
+        component: bundle.component,
+        draft,
+        release: Some(bundle.release),
+        file: path.to_owned(),
+    })
 }
 
 /// Reads a file that is no larger than a component may be.
@@ -98,9 +113,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ToolError> {
     let file = File::open(path).map_err(ToolError::io("opening", path))?;
     let mut bytes = Vec::new();
     let max = limits::COMPONENT_BYTES_MAX;
-    file.take(max + 1).read_to_end(&mut bytes).map_err(ToolError::io("reading", path))?;
+    file.take(max + 1)
+        .read_to_end(&mut bytes)
+        .map_err(ToolError::io("reading", path))?;
     if bytes.len() as u64 > max {
-        return Err(ToolError::not_a_task(path, format!("larger than a component may be, {max} bytes")));
+        return Err(ToolError::not_a_task(
+            path,
+            format!("larger than a component may be, {max} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -154,7 +174,11 @@ pub fn check(path: &Path) -> Result<CheckReport, ToolError> {
     };
     let world = serde_json::to_value(draft.world).ok();
     Ok(CheckReport {
-        world: world.as_ref().and_then(|world| world.as_str()).unwrap_or("task").to_owned(),
+        world: world
+            .as_ref()
+            .and_then(|world| world.as_str())
+            .unwrap_or("task")
+            .to_owned(),
         wasi: imports.iter().any(|import| import.starts_with("wasi:")),
         imports,
         bytes: bytes.len() as u64,

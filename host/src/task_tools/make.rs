@@ -35,7 +35,11 @@ pub struct Built {
 ///
 /// When cargo or the target is missing and cannot be installed, when the crate does not build, and when
 /// what it builds is nothing that nodes would take.
-pub fn build(path: &Path, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<Built, ToolError> {
+pub fn build(
+    path: &Path,
+    out: Option<&Path>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Built, ToolError> {
     if path.is_file() {
         return wrap(path, out);
     }
@@ -44,7 +48,13 @@ pub fn build(path: &Path, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Resu
     let bytes = component::of_module(read(&module)?)?;
     let imports = component::imports(&bytes)?;
     let (name, version) = (&project.name, &project.version);
-    let draft = ManifestDraft::of_crate(&project.manifest, name, version, project.metadata.as_ref(), imports)?;
+    let draft = ManifestDraft::of_crate(
+        &project.manifest,
+        name,
+        version,
+        project.metadata.as_ref(),
+        imports,
+    )?;
     let target = project.target.join("hearth");
     write(out.unwrap_or(&target), name, &bytes, draft)
 }
@@ -53,7 +63,10 @@ pub fn build(path: &Path, out: Option<&Path>, say: &mut dyn FnMut(&str)) -> Resu
 fn wrap(path: &Path, out: Option<&Path>) -> Result<Built, ToolError> {
     let bytes = read(path)?;
     if !component::is_wasm(&bytes) {
-        return Err(ToolError::not_a_task(path, "neither a crate's folder nor WebAssembly"));
+        return Err(ToolError::not_a_task(
+            path,
+            "neither a crate's folder nor WebAssembly",
+        ));
     }
     let bytes = component::of_module(bytes)?;
     let imports = component::imports(&bytes)?;
@@ -62,7 +75,12 @@ fn wrap(path: &Path, out: Option<&Path>) -> Result<Built, ToolError> {
     write(folder, &stem(path), &bytes, draft)
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8], draft: ManifestDraft) -> Result<Built, ToolError> {
+fn write(
+    folder: &Path,
+    name: &str,
+    bytes: &[u8],
+    draft: ManifestDraft,
+) -> Result<Built, ToolError> {
     component::admit(bytes, &draft.imports, &draft.limits)?;
     let digest = Digest::of(bytes);
     let component = folder.join(format!("{name}.component.wasm"));
@@ -88,7 +106,9 @@ pub(super) fn draft_beside(
     let path = beside(file, "manifest.toml");
     match fs::read_to_string(&path) {
         Ok(text) => ManifestDraft::read(&path, &text, digest, imports),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(ManifestDraft::bare(&stem(file), imports)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(ManifestDraft::bare(&stem(file), imports))
+        }
         Err(error) => Err(ToolError::io("reading", &path)(error)),
     }
 }
@@ -103,5 +123,9 @@ pub(super) fn beside(file: &Path, extension: &str) -> PathBuf {
 pub(super) fn stem(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let known = [".component.wasm", ".wasm", ".hearth"];
-    known.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name).to_owned()
+    known
+        .iter()
+        .find_map(|end| name.strip_suffix(end))
+        .unwrap_or(&name)
+        .to_owned()
 }

@@ -16,12 +16,69 @@ pub struct NewTask {
 
 /// Names that cargo or Rust keep for themselves, or that the SDK needs.
 const TAKEN: &[&str] = &[
-    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "build", "const", "continue", "core",
-    "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "hearth", "hearth-guest",
-    "hearth-guest-macros", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override",
-    "priv", "proc_macro", "proc-macro", "pub", "ref", "return", "self", "serde", "static", "std", "struct", "super",
-    "test", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while",
-    "wit-bindgen", "yield",
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "build",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "hearth",
+    "hearth-guest",
+    "hearth-guest-macros",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc_macro",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "serde",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "wit-bindgen",
+    "yield",
 ];
 
 /// Makes a task crate in `folder`, whose last part is its name.
@@ -41,29 +98,47 @@ pub fn new(folder: &Path) -> Result<NewTask, ToolError> {
         return Err(ToolError::Exists(folder.to_owned()));
     }
     fs::create_dir_all(folder).map_err(ToolError::io("making", folder))?;
-    let folder = folder.canonicalize().map_err(ToolError::io("looking at", folder))?;
+    let folder = folder
+        .canonicalize()
+        .map_err(ToolError::io("looking at", folder))?;
 
     let manifest = include_str!("template/Cargo.toml.in")
         .replace("NAME", &name)
-        .replace("WORKSPACE\n", if in_workspace(&folder) { OWN_WORKSPACE } else { "" });
+        .replace(
+            "WORKSPACE\n",
+            if in_workspace(&folder) {
+                OWN_WORKSPACE
+            } else {
+                ""
+            },
+        );
     let files = [
         ("Cargo.toml", manifest.as_str()),
         ("src/lib.rs", include_str!("template/lib.rs.in")),
-        ("sample-input.json", include_str!("template/sample-input.json")),
+        (
+            "sample-input.json",
+            include_str!("template/sample-input.json"),
+        ),
         (".gitignore", include_str!("template/gitignore.in")),
     ];
     for (path, text) in files {
         write(&folder.join(path), text)?;
     }
     let sdk = folder.join(".hearth/sdk");
-    write(&folder.join(".hearth/README"), include_str!("template/sdk-readme.in"))?;
+    write(
+        &folder.join(".hearth/README"),
+        include_str!("template/sdk-readme.in"),
+    )?;
     for (path, text) in vendored::FILES {
         write(&sdk.join(path), text)?;
     }
     if let Some(lock) = vendored::lock() {
         write(&folder.join("Cargo.lock"), &lock)?;
     }
-    Ok(NewTask { folder, files: files.map(|(path, _)| PathBuf::from(path)).into() })
+    Ok(NewTask {
+        folder,
+        files: files.map(|(path, _)| PathBuf::from(path)).into(),
+    })
 }
 
 /// Without this, cargo would take a crate below somebody's workspace for a forgotten member of it.
@@ -76,14 +151,19 @@ exclude = [\".hearth\"]
 fn in_workspace(folder: &Path) -> bool {
     folder.ancestors().skip(1).any(|parent| {
         let manifest = fs::read_to_string(parent.join("Cargo.toml")).unwrap_or_default();
-        manifest.lines().any(|line| line.trim_start().starts_with("[workspace"))
+        manifest
+            .lines()
+            .any(|line| line.trim_start().starts_with("[workspace"))
     })
 }
 
 fn check_name(name: &str) -> Result<(), ToolError> {
     let problem = if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
         "a name begins with a lower-case letter"
-    } else if !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_') {
+    } else if !name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
+    {
         "a name has lower-case letters, digits, `-` and `_`"
     } else if name.len() > 64 {
         "a name has at most 64 letters"
@@ -92,7 +172,10 @@ fn check_name(name: &str) -> Result<(), ToolError> {
     } else {
         return Ok(());
     };
-    Err(ToolError::Name { name: name.chars().take(80).collect(), problem })
+    Err(ToolError::Name {
+        name: name.chars().take(80).collect(),
+        problem,
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ToolError> {

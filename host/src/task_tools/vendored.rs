@@ -45,7 +45,10 @@ pub(super) fn lock() -> Option<String> {
     let lock: toml::Table = LOCK.parse().ok()?;
     let packages = lock.get("package")?.as_array()?;
     let text = |package: &toml::Value, key: &str| Some(package.get(key)?.as_str()?.to_owned());
-    let mut wanted = vec![("hearth-guest".to_owned(), None), ("serde".to_owned(), None)];
+    let mut wanted = vec![
+        ("hearth-guest".to_owned(), None),
+        ("serde".to_owned(), None),
+    ];
     let mut kept = vec![false; packages.len()];
     while let Some((name, version)) = wanted.pop() {
         for (package, kept) in packages.iter().zip(&mut kept) {
@@ -65,7 +68,13 @@ pub(super) fn lock() -> Option<String> {
     }
     let mut part = toml::Table::new();
     part.insert("version".to_owned(), lock.get("version")?.clone());
-    let packages = packages.iter().zip(kept).filter(|(_, kept)| *kept).map(|(package, _)| package.clone());
+    let packages = packages
+        .iter()
+        .zip(kept)
+        .filter(|(_, kept)| *kept)
+        .map(|(package, _)| package.clone());
     part.insert("package".to_owned(), toml::Value::Array(packages.collect()));
-    Some(format!("# Cargo keeps this file; it began with the versions that hearth was built with.\n{part}"))
+    Some(format!(
+        "# Cargo keeps this file; it began with the versions that hearth was built with.\n{part}"
+    ))
 }

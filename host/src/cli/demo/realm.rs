@@ -32,7 +32,16 @@ impl Realm {
             volunteers: Vec::new(),
         };
         let mut command = realm.command();
-        command.args(["init", "--name", "demo", "--author", "demo", "--no-passphrase", "--listen", "127.0.0.1:0"]);
+        command.args([
+            "init",
+            "--name",
+            "demo",
+            "--author",
+            "demo",
+            "--no-passphrase",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
         for address in addresses {
             command.args(["--address", address]);
         }
@@ -56,8 +65,14 @@ impl Realm {
     /// A file for what a process says.
     fn log(&self, name: &str) -> Result<Stdio, Failure> {
         let path = self.folder.join(format!("{name}.log"));
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Stdio::from(file.context(Kind::Failed, format!("writing {}", path.display()))?))
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path);
+        Ok(Stdio::from(file.context(
+            Kind::Failed,
+            format!("writing {}", path.display()),
+        )?))
     }
 
     /// Starts the coordinator on `listen` and gives its address.
@@ -65,38 +80,80 @@ impl Realm {
         let ready = self.folder.join("coordinator.json");
         let _ = std::fs::remove_file(&ready);
         let mut command = self.command();
-        command.args(["coordinator", "--listen", &listen.to_string(), "--ready-file"]).arg(&ready);
-        command.stdout(self.log("coordinator")?).stderr(self.log("coordinator")?);
-        let mut child = command.spawn().context(Kind::Failed, "starting the coordinator")?;
+        command
+            .args([
+                "coordinator",
+                "--listen",
+                &listen.to_string(),
+                "--ready-file",
+            ])
+            .arg(&ready);
+        command
+            .stdout(self.log("coordinator")?)
+            .stderr(self.log("coordinator")?);
+        let mut child = command
+            .spawn()
+            .context(Kind::Failed, "starting the coordinator")?;
         let begun = Instant::now();
         let text = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
                 break text;
             }
             if let Ok(Some(status)) = child.try_wait() {
-                return Err(Failure::failed(format!("the coordinator ended: {status}"))
-                    .next(format!("read {}", self.folder.join("coordinator.log").display())));
+                return Err(
+                    Failure::failed(format!("the coordinator ended: {status}")).next(format!(
+                        "read {}",
+                        self.folder.join("coordinator.log").display()
+                    )),
+                );
             }
             if begun.elapsed() > START {
-                return Err(Failure::new(Kind::TimedOut, "the coordinator did not come up"));
+                return Err(Failure::new(
+                    Kind::TimedOut,
+                    "the coordinator did not come up",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         self.coordinator = Some(child);
-        let bound: serde_json::Value = serde_json::from_str(&text).context(Kind::Failed, "reading the coordinator's address")?;
-        bound["listen"][0].as_str().unwrap_or_default().parse().context(Kind::Failed, "reading the coordinator's address")
+        let bound: serde_json::Value = serde_json::from_str(&text)
+            .context(Kind::Failed, "reading the coordinator's address")?;
+        bound["listen"][0]
+            .as_str()
+            .unwrap_or_default()
+            .parse()
+            .context(Kind::Failed, "reading the coordinator's address")
     }
 
     /// Invites, joins and starts a volunteer with one core.
     pub(super) async fn volunteer(&mut self, name: &str) -> Result<(), Failure> {
         let token = self.folder.join(format!("{name}.token"));
         let mut invite = self.command();
-        invite.args(["invite", "node", "--hours", "1", "--out"]).arg(&token);
+        invite
+            .args(["invite", "node", "--hours", "1", "--out"])
+            .arg(&token);
         succeed(invite).await?;
         let mut node = self.command();
-        node.args(["node", "--join", "--yes", "--name", name, "--cores", "1", "--memory", "512", "--token-file"]).arg(&token);
-        node.arg("--dir").arg(self.folder.join(name)).stdout(self.log(name)?).stderr(self.log(name)?);
-        let child = node.spawn().context(Kind::Failed, format!("starting volunteer {name}"))?;
+        node.args([
+            "node",
+            "--join",
+            "--yes",
+            "--name",
+            name,
+            "--cores",
+            "1",
+            "--memory",
+            "512",
+            "--token-file",
+        ])
+        .arg(&token);
+        node.arg("--dir")
+            .arg(self.folder.join(name))
+            .stdout(self.log(name)?)
+            .stderr(self.log(name)?);
+        let child = node
+            .spawn()
+            .context(Kind::Failed, format!("starting volunteer {name}"))?;
         self.volunteers.push((name.to_owned(), child));
         Ok(())
     }
@@ -105,30 +162,36 @@ impl Realm {
     pub(super) async fn kill(&mut self, name: &str) -> Result<(), Failure> {
         for (volunteer, child) in &mut self.volunteers {
             if volunteer == name {
-                child.kill().await.context(Kind::Failed, format!("killing {name}"))?;
+                child
+                    .kill()
+                    .await
+                    .context(Kind::Failed, format!("killing {name}"))?;
             }
         }
         Ok(())
     }
 
-    /// Lets every process go on after the demo.
-    pub(super) async fn keep(mut self) {
-        // Dropping a child handle kills it, so the handles are leaked on purpose: this process ends.
-        std::mem::forget(self.coordinator.take());
-        std::mem::forget(std::mem::take(&mut self.volunteers));
-    }
-
     /// Stops everything, politely first.
     pub(super) async fn stop(mut self) {
-        let children = self.volunteers.drain(..).map(|(_, child)| child).chain(self.coordinator.take());
+        let children = self
+            .volunteers
+            .drain(..)
+            .map(|(_, child)| child)
+            .chain(self.coordinator.take());
         let mut children: Vec<_> = children.collect();
         for child in &children {
-            if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            if let Some(pid) = child
+                .id()
+                .and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
         }
         for child in &mut children {
-            if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
+            if tokio::time::timeout(Duration::from_secs(5), child.wait())
+                .await
+                .is_err()
+            {
                 let _ = child.kill().await;
             }
         }
@@ -137,9 +200,14 @@ impl Realm {
 
 /// Runs a command to its end, quietly, and fails with what it said.
 async fn succeed(mut command: Command) -> Result<(), Failure> {
-    let output = command.output().await.context(Kind::Failed, "starting hearth")?;
+    let output = command
+        .output()
+        .await
+        .context(Kind::Failed, "starting hearth")?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Failure::failed(String::from_utf8_lossy(&output.stderr).trim()))
+    Err(Failure::failed(
+        String::from_utf8_lossy(&output.stderr).trim(),
+    ))
 }

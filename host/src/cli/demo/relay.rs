@@ -19,8 +19,12 @@ pub(super) struct Relay {
 impl Relay {
     /// Listens on a free port. Connections wait until [`Relay::forward`] says where to pass them.
     pub(super) async fn start() -> Result<Self, Failure> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context(Kind::Failed, "listening for the relay")?;
-        let address = listener.local_addr().context(Kind::Failed, "listening for the relay")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .context(Kind::Failed, "listening for the relay")?;
+        let address = listener
+            .local_addr()
+            .context(Kind::Failed, "listening for the relay")?;
         let (cut, is_cut) = watch::channel(false);
         let (to, target) = watch::channel(None);
         let task = tokio::spawn(async move {
@@ -28,7 +32,12 @@ impl Relay {
                 tokio::spawn(pass(stream, target.clone(), is_cut.clone()));
             }
         });
-        Ok(Self { address, to, cut, task })
+        Ok(Self {
+            address,
+            to,
+            cut,
+            task,
+        })
     }
 
     /// Says where connections are passed on to.
@@ -60,13 +69,19 @@ impl Drop for Relay {
 
 /// Passes bytes both ways until an end closes. From a cut on, bytes vanish while both ends stay
 /// open, as with a pulled cable.
-async fn pass(near: TcpStream, mut target: watch::Receiver<Option<SocketAddr>>, is_cut: watch::Receiver<bool>) {
+async fn pass(
+    near: TcpStream,
+    mut target: watch::Receiver<Option<SocketAddr>>,
+    is_cut: watch::Receiver<bool>,
+) {
     let to = match target.wait_for(Option::is_some).await {
         Ok(to) => *to,
         Err(_) => return,
     };
     let Some(to) = to else { return };
-    let Ok(far) = TcpStream::connect(to).await else { return };
+    let Ok(far) = TcpStream::connect(to).await else {
+        return;
+    };
     let _ = near.set_nodelay(true).and_then(|()| far.set_nodelay(true));
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
@@ -78,7 +93,11 @@ async fn pass(near: TcpStream, mut target: watch::Receiver<Option<SocketAddr>>, 
     }
 }
 
-async fn one_way(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, is_cut: watch::Receiver<bool>) {
+async fn one_way(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    is_cut: watch::Receiver<bool>,
+) {
     let mut buffer = vec![0; 16 << 10];
     // A connection that was cut never passes anything again, even after the network is mended.
     let mut cut = *is_cut.borrow();

@@ -26,7 +26,14 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(output: Output, columns: usize, tiles: usize) -> Self {
-        Self { output, columns, tiles: vec![Tile::Waiting; tiles], names: Vec::new(), drawn: false, printed_at: 0 }
+        Self {
+            output,
+            columns,
+            tiles: vec![Tile::Waiting; tiles],
+            names: Vec::new(),
+            drawn: false,
+            printed_at: 0,
+        }
     }
 
     fn number(&mut self, name: &str) -> u8 {
@@ -60,7 +67,10 @@ impl View {
 
     /// Tiles that are done.
     pub(super) fn finished(&self) -> usize {
-        self.tiles.iter().filter(|tile| matches!(tile, Tile::Done(_))).count()
+        self.tiles
+            .iter()
+            .filter(|tile| matches!(tile, Tile::Done(_)))
+            .count()
     }
 
     /// A line of the story, above the map.
@@ -100,7 +110,11 @@ impl View {
         }
         let legend = self.names.iter().enumerate().map(|(at, name)| {
             let number = at.min(25) as u8;
-            format!("{} {name} {}", letter(b'A', number), shares.get(&number).copied().unwrap_or_default())
+            format!(
+                "{} {name} {}",
+                letter(b'A', number),
+                shares.get(&number).copied().unwrap_or_default()
+            )
         });
         lines.push(format!("    {}", legend.collect::<Vec<_>>().join("   ")));
         lines

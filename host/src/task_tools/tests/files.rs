@@ -11,7 +11,11 @@ use crate::task_tools::{self, Bundle, Loaded, SignOptions, ToolError, build, che
 const DAY: u64 = 86_400;
 
 fn options() -> SignOptions {
-    SignOptions { not_before: UnixSeconds(10 * DAY), not_after: UnixSeconds(20 * DAY), realm: None }
+    SignOptions {
+        not_before: UnixSeconds(10 * DAY),
+        not_after: UnixSeconds(20 * DAY),
+        realm: None,
+    }
 }
 
 /// A component in a folder of its own.
@@ -33,15 +37,26 @@ fn a_component_of_another_toolchain_is_taken_as_it_is() {
     let (folder, path) = placed("endless-loop");
     let loaded = load(&path).unwrap();
     assert_eq!(loaded.draft.name, "endless-loop");
-    assert_eq!((loaded.draft.world, loaded.draft.class), (World::Task, Class::Exact));
+    assert_eq!(
+        (loaded.draft.world, loaded.draft.class),
+        (World::Task, Class::Exact)
+    );
     assert!(loaded.release.is_none());
 
     let built = build(&path, None, &mut |_| {}).unwrap();
-    assert_eq!(built.component, folder.path().join("endless-loop.component.wasm"));
-    assert_eq!(fs::read(&built.component).unwrap(), fs::read(&path).unwrap());
+    assert_eq!(
+        built.component,
+        folder.path().join("endless-loop.component.wasm")
+    );
+    assert_eq!(
+        fs::read(&built.component).unwrap(),
+        fs::read(&path).unwrap()
+    );
     // What the author writes into the manifest counts, and stays when the component is taken again.
     let text = fs::read_to_string(&built.manifest).unwrap();
-    let edited = text.replace("version = \"0.0.0\"", "version = \"2.1.0\"").replace("processing", "analysis");
+    let edited = text
+        .replace("version = \"0.0.0\"", "version = \"2.1.0\"")
+        .replace("processing", "analysis");
     fs::write(&built.manifest, edited.replace("20000000000", "5000000")).unwrap();
     build(&path, None, &mut |_| {}).unwrap();
     let draft = load(&built.component).unwrap().draft;
@@ -54,7 +69,11 @@ fn a_component_of_another_toolchain_is_taken_as_it_is() {
 fn a_manifest_of_another_component_is_refused() {
     let (_folder, path) = placed("endless-loop");
     let built = build(&path, None, &mut |_| {}).unwrap();
-    fs::write(&built.component, hostile::component("giant-output").unwrap()).unwrap();
+    fs::write(
+        &built.component,
+        hostile::component("giant-output").unwrap(),
+    )
+    .unwrap();
     let error = load(&built.component).unwrap_err();
     assert!(matches!(error, ToolError::Draft { .. }), "{error}");
     assert!(error.to_string().contains("build again"), "{error}");
@@ -66,10 +85,17 @@ fn foreign_imports_are_named_by_check_and_refused_by_sign_and_build() {
         let (_folder, path) = placed(name);
         let report = check(&path).unwrap();
         let why = report.unfit.unwrap();
-        let foreign = report.imports.iter().find(|import| !import.starts_with("hearth:task/")).unwrap();
+        let foreign = report
+            .imports
+            .iter()
+            .find(|import| !import.starts_with("hearth:task/"))
+            .unwrap();
         assert!(why.contains(foreign.as_str()), "{why}");
         assert!(matches!(load(&path).unwrap_err(), ToolError::Unfit(_)));
-        assert!(matches!(build(&path, None, &mut |_| {}).unwrap_err(), ToolError::Unfit(_)));
+        assert!(matches!(
+            build(&path, None, &mut |_| {}).unwrap_err(),
+            ToolError::Unfit(_)
+        ));
     }
 }
 
@@ -81,7 +107,13 @@ fn check_reports_what_is_there() {
     assert_eq!(report.world, "task");
     assert!(!report.wasi);
     assert_eq!(report.digest, Digest::of(&fs::read(&path).unwrap()));
-    assert!(report.imports.iter().all(|import| import.starts_with("hearth:task/")), "{report:?}");
+    assert!(
+        report
+            .imports
+            .iter()
+            .all(|import| import.starts_with("hearth:task/")),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -123,8 +155,16 @@ fn a_signed_release_travels_in_one_file_and_verifies() {
     assert_eq!(release.id(), bundle.release.id());
     let trust = Trust::personal(key.public());
     let verified = verify_release(&release, &trust, UnixSeconds(15 * DAY)).unwrap();
-    assert_eq!(verified.manifest.component.digest, Digest::of(&loaded.component));
-    assert!(verified.manifest.engines.contains(&hearth_sandbox::engine_id()));
+    assert_eq!(
+        verified.manifest.component.digest,
+        Digest::of(&loaded.component)
+    );
+    assert!(
+        verified
+            .manifest
+            .engines
+            .contains(&hearth_sandbox::engine_id())
+    );
     assert_eq!(check(&path).unwrap().unfit, None);
 }
 
@@ -133,12 +173,17 @@ fn a_damaged_release_is_never_taken() {
     let (folder, loaded) = fit();
     let key = SigningKey::generate().unwrap();
     let path = folder.path().join("release.hearth");
-    sign(&loaded, &key, &options()).unwrap().write(&path).unwrap();
+    sign(&loaded, &key, &options())
+        .unwrap()
+        .write(&path)
+        .unwrap();
     let whole = fs::read(&path).unwrap();
     let trust = Trust::personal(key.public());
     let taken = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        let Ok(bundle) = Bundle::read(&path) else { return false };
+        let Ok(bundle) = Bundle::read(&path) else {
+            return false;
+        };
         verify_release(&bundle.release, &trust, UnixSeconds(15 * DAY)).is_ok()
     };
     assert!(taken(&whole));
@@ -159,20 +204,42 @@ fn what_no_node_would_take_is_not_signed() {
     let key = SigningKey::generate().unwrap();
     loaded.draft.limits.memory_bytes = 1;
     let error = sign(&loaded, &key, &options()).unwrap_err();
-    assert!(matches!(error, ToolError::Unfit(_) | ToolError::Manifest(_)), "{error}");
+    assert!(
+        matches!(error, ToolError::Unfit(_) | ToolError::Manifest(_)),
+        "{error}"
+    );
     let (_folder, mut loaded) = fit();
-    loaded.draft.imports.push("wasi:sockets/tcp@0.2.0".to_owned());
+    loaded
+        .draft
+        .imports
+        .push("wasi:sockets/tcp@0.2.0".to_owned());
     loaded.draft.name = String::new();
     let error = sign(&loaded, &key, &options()).unwrap_err();
-    assert!(matches!(error, ToolError::Unfit(_) | ToolError::Manifest(_)), "{error}");
+    assert!(
+        matches!(error, ToolError::Unfit(_) | ToolError::Manifest(_)),
+        "{error}"
+    );
 }
 
 #[test]
 fn names_of_new_tasks_are_checked() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["", "Hello", "1st", "a b", "fn", "hearth", "über", &"x".repeat(65), ".."] {
+    for name in [
+        "",
+        "Hello",
+        "1st",
+        "a b",
+        "fn",
+        "hearth",
+        "über",
+        &"x".repeat(65),
+        "..",
+    ] {
         let error = task_tools::new(&folder.path().join(name)).unwrap_err();
-        assert!(matches!(error, ToolError::Name { .. } | ToolError::Exists(_)), "{name}: {error}");
+        assert!(
+            matches!(error, ToolError::Name { .. } | ToolError::Exists(_)),
+            "{name}: {error}"
+        );
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     fs::create_dir(folder.path().join("there")).unwrap();
@@ -199,6 +266,9 @@ fn the_copy_of_the_sdk_is_complete() {
     walk(&here.join("guest-sdk"), &mut found);
     walk(&here.join("wit"), &mut found);
     found.sort();
-    let listed: Vec<&str> = task_tools::vendored::FILES.iter().map(|(path, _)| *path).collect();
+    let listed: Vec<&str> = task_tools::vendored::FILES
+        .iter()
+        .map(|(path, _)| *path)
+        .collect();
     assert_eq!(listed, found, "list new files in task_tools/vendored.rs");
 }

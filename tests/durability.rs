@@ -1,0 +1,196 @@
+//! What was acknowledged is never lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Realm, eventually};
+
+/// A few seconds of work.
+const EXPONENTS: [u64; 8] = [4253, 4423, 4259, 4261, 4271, 4273, 4283, 4289];
+
+#[test]
+fn acknowledged_jobs_survive_kill_nine() {
+    let mut realm = Realm::without_local_host();
+    let _node = realm.volunteer("ada", &[]);
+    let mut jobs = BTreeSet::new();
+    for round in 0..3 {
+        let key = format!("round-{round}");
+        jobs.insert(realm.submit_mersenne(&EXPONENTS[..4], &["--idempotency-key", &key]));
+        realm.coordinator.as_mut().unwrap().kill();
+        realm.start_coordinator(&["--no-local-host"]);
+        // The client did not hear the answer and asks again: it is the same job.
+        let again = realm.submit_mersenne(&EXPONENTS[..4], &["--idempotency-key", &key]);
+        assert!(jobs.contains(&again), "{again} is new");
+    }
+    for job in &jobs {
+        realm.ok(&["wait", job, "--timeout", "80"]);
+        let results = realm.json(&["results", job]);
+        assert_eq!(results.len(), 4);
+        assert!(results.iter().all(|result| result["state"] == "settled"));
+    }
+}
+
+#[test]
+fn a_node_delivers_what_it_finished_while_the_coordinator_was_away() {
+    let mut realm = Realm::without_local_host();
+    let _node = realm.volunteer("ada", &[]);
+    let job = realm.submit_mersenne(&EXPONENTS[..2], &[]);
+    eventually("a lease", || {
+        let list = &realm.json(&["jobs"])[0]["jobs"];
+        (list[0]["counts"]["leased"].as_u64()? > 0).then_some(())
+    });
+    realm.coordinator.as_mut().unwrap().kill();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    realm.start_coordinator(&["--no-local-host"]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+    let status = realm.json(&["jobs"])[0]["jobs"][0].clone();
+    assert_eq!(status["counts"]["settled"], 2);
+    assert_eq!(
+        status["retries"], 0,
+        "the leases held over the restart: {status}"
+    );
+}
+
+#[test]
+fn a_second_coordinator_is_refused() {
+    let realm = Realm::start();
+    let message = realm.fails(1, &["coordinator", "--listen", "127.0.0.1:0"]);
+    assert!(
+        message.contains("lock") || message.contains("another"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_coordinator_drains_on_sigterm() {
+    let mut realm = Realm::start();
+    let mut coordinator = realm.coordinator.take().unwrap();
+    let job = realm.submit_mersenne(&[89], &[]);
+    assert!(coordinator.terminate().success());
+    realm.start_coordinator(&[]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+}
+
+/// Kills the coordinator again and again at moments drawn from a seed while a client submits, and
+/// judges by the client's own log. `cargo xtask crash --kills N` runs the long form.
+#[test]
+fn kills_under_load_lose_no_acknowledged_task() {
+    let number = |name: &str, default| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
+    };
+    let (kills, mut seed): (u64, u64) = (number("HEARTH_KILLS", 4), number("HEARTH_SEED", 1));
+    let mut realm = Realm::without_local_host();
+    let _nodes = [realm.volunteer("ada", &[]), realm.volunteer("grace", &[])];
+    let stop = AtomicBool::new(false);
+    let mut restarts = Vec::new();
+    let acknowledged = std::thread::scope(|scope| {
+        let client = Client::of(&realm);
+        let load = scope.spawn(|| client.submit_until(&stop));
+        for kill in 0..kills {
+            // xorshift64*: where in the work the next kill falls.
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            // One kill in eight falls into the recovery from the one before.
+            let pause = if kill % 8 == 7 { seed % 30 } else { seed % 700 };
+            std::thread::sleep(Duration::from_millis(pause));
+            realm.coordinator.as_mut().unwrap().kill();
+            let begun = Instant::now();
+            realm.start_coordinator(&["--no-local-host"]);
+            restarts.push(begun.elapsed().as_secs_f64());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    assert!(!acknowledged.is_empty(), "the client got something through");
+    let mut tasks = 0;
+    for (job, expected) in &acknowledged {
+        realm.ok(&["wait", job, "--timeout", "120"]);
+        let results = realm.json(&["results", job]);
+        let indexes: BTreeSet<_> = results
+            .iter()
+            .map(|result| result["index"].as_u64().unwrap())
+            .collect();
+        assert_eq!(
+            (results.len(), indexes.len()),
+            (*expected, *expected),
+            "{job}: lost or accepted twice"
+        );
+        assert!(
+            results
+                .iter()
+                .all(|result| result["result"]["metadata"]["outcome"] == "returned")
+        );
+        tasks += expected;
+    }
+    restarts.sort_by(f64::total_cmp);
+    let slowest = restarts.last().copied().unwrap_or_default();
+    let figures = json!({
+        "kills": kills, "jobs acknowledged": acknowledged.len(), "tasks acknowledged": tasks,
+        "tasks lost": 0, "restart p50 s": restarts[restarts.len() / 2], "restart max s": slowest,
+    });
+    println!("figures {figures}");
+}
+
+/// Submits small jobs one after another and remembers which were acknowledged.
+struct Client {
+    dir: std::path::PathBuf,
+    component: std::path::PathBuf,
+    lines: String,
+}
+
+impl Client {
+    const EXPONENTS: [u64; 6] = [521, 523, 607, 613, 1279, 1283];
+
+    fn of(realm: &Realm) -> Self {
+        let lines: String = Self::EXPONENTS
+            .iter()
+            .map(|exponent| format!("{{\"exponent\": {exponent}}}\n"))
+            .collect();
+        Self {
+            dir: realm.dir(),
+            component: crate::support::guest("mersenne"),
+            lines: realm.file("load.jsonl", &lines),
+        }
+    }
+
+    /// Job and number of tasks of everything that was acknowledged.
+    fn submit_until(&self, stop: &AtomicBool) -> BTreeMap<String, usize> {
+        let mut acknowledged = BTreeMap::new();
+        let mut key = 0;
+        while !stop.load(Ordering::Relaxed) {
+            key += 1;
+            let output = std::process::Command::new(crate::support::HEARTH)
+                .args([
+                    "--json",
+                    "submit",
+                    "--idempotency-key",
+                    &key.to_string(),
+                    "--lines",
+                    &self.lines,
+                ])
+                .arg(&self.component)
+                .env("HEARTH_REALM", &self.dir)
+                .output()
+                .unwrap();
+            if let Ok(document) = serde_json::from_slice::<Value>(&output.stdout)
+                && let Some(job) = document["job"].as_str()
+            {
+                assert!(
+                    acknowledged
+                        .insert(job.to_owned(), Self::EXPONENTS.len())
+                        .is_none(),
+                    "{job} was given out twice"
+                );
+            }
+        }
+        acknowledged
+    }
+}

@@ -1,0 +1,146 @@
+//! Volunteers vanish, coordinators vanish, and the work goes on.
+
+use serde_json::Value;
+
+use crate::support::{Realm, eventually, guest};
+
+/// Exponents whose tests take a while (seconds in all), so that there is a middle to be killed in.
+const LONG: [u64; 12] = [
+    4253, 4423, 4259, 4261, 4271, 4273, 4283, 4289, 4297, 4327, 4337, 4339,
+];
+
+/// How a job stands.
+fn status(realm: &Realm, job: &str) -> Value {
+    let list = &realm.json(&["jobs"])[0]["jobs"];
+    list.as_array()
+        .unwrap()
+        .iter()
+        .find(|status| status["job"] == job)
+        .unwrap()
+        .clone()
+}
+
+fn results(realm: &Realm, job: &str) -> Vec<Value> {
+    realm.json(&["results", job])
+}
+
+#[test]
+fn a_volunteer_computes_and_says_who_it_is() {
+    let realm = Realm::without_local_host();
+    let _node = realm.volunteer("ada", &[]);
+    let job = realm.submit_mersenne(&[7, 11, 13, 521], &["--trust", "fast"]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+    let results = results(&realm, &job);
+    assert_eq!(results.len(), 4);
+    for result in &results {
+        let output: Value =
+            serde_json::from_str(result["result"]["output"].as_str().unwrap()).unwrap();
+        assert_eq!(output["prime"], output["exponent"] != 11, "{result}");
+        assert_eq!(result["result"]["metadata"]["node_name"], "ada");
+        assert_eq!(result["verified"], false, "fast verifies nothing");
+        assert_eq!(result["state"], "settled");
+    }
+}
+
+#[test]
+fn a_killed_volunteer_loses_nothing() {
+    let realm = Realm::without_local_host();
+    let mut first = realm.volunteer("ada", &[]);
+    let job = realm.submit_mersenne(&LONG, &[]);
+    eventually("a first result", || {
+        (status(&realm, &job)["counts"]["settled"].as_u64()? > 0).then_some(())
+    });
+    first.kill();
+    let _second = realm.volunteer("grace", &[]);
+    realm.ok(&["wait", &job, "--timeout", "80"]);
+    let results = results(&realm, &job);
+    assert_eq!(results.len(), LONG.len());
+    let by = |name: &str| {
+        results
+            .iter()
+            .filter(|result| result["result"]["metadata"]["node_name"] == name)
+            .count()
+    };
+    assert!(
+        by("ada") > 0 && by("grace") > 0,
+        "{} by ada, {} by grace",
+        by("ada"),
+        by("grace")
+    );
+}
+
+#[test]
+fn work_goes_home_when_volunteers_vanish() {
+    let realm = Realm::start();
+    let mut node = realm.volunteer("ada", &[]);
+    let job = realm.submit_mersenne(&LONG, &[]);
+    eventually("a lease", || {
+        (status(&realm, &job)["counts"]["leased"].as_u64()? > 0).then_some(())
+    });
+    // Silent, not closed: as with a pulled cable.
+    node.signal("STOP");
+    realm.ok(&["wait", &job, "--timeout", "80"]);
+    let results = results(&realm, &job);
+    assert_eq!(results.len(), LONG.len());
+    assert!(
+        results
+            .iter()
+            .any(|result| result["processed_by"] == "local")
+    );
+    let modes = &realm.json(&["modes"])[0];
+    assert_eq!(modes["mode"], "local", "{modes}");
+    node.kill();
+}
+
+#[test]
+fn certain_results_are_verified() {
+    let realm = Realm::start();
+    let _node = realm.volunteer("ada", &[]);
+    let job = realm.submit_mersenne(&[89, 97, 107], &["--trust", "certain"]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+    for result in results(&realm, &job) {
+        assert_eq!(result["verified"], true, "{result}");
+    }
+}
+
+#[test]
+fn run_works_without_any_realm() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("input.json");
+    std::fs::write(&input, "{\"exponent\": 127}").unwrap();
+    let output = std::process::Command::new(crate::support::HEARTH)
+        .args(["--json", "run"])
+        .arg(guest("mersenne"))
+        .arg(&input)
+        .env_remove("HEARTH_REALM")
+        .env("XDG_DATA_HOME", folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["processed_by"], "local");
+    assert!(
+        result["output"]
+            .as_str()
+            .unwrap()
+            .contains("\"prime\":true"),
+        "{result}"
+    );
+}
+
+#[test]
+fn run_goes_home_when_the_coordinator_is_down() {
+    let mut realm = Realm::start();
+    let input = realm.file("input.json", "{\"exponent\": 61}");
+    let component = guest("mersenne");
+    let run = ["run", component.to_str().unwrap(), &input];
+    let online = &realm.json(&run)[0];
+    assert_eq!(online["task_id"], "job-1/0");
+    realm.coordinator.as_mut().unwrap().kill();
+    let offline = &realm.json(&run)[0];
+    assert_eq!(offline["digest"], online["digest"]);
+}
