@@ -15,7 +15,7 @@ use hearth_runner::{
     CompilerOptions, RunnerOptions, inherited_stream, serve_compiler, serve_runner,
 };
 use hearth_wire::runner::{CompileReply, ToRunner};
-use support::{Node, compile, compile_request, component, echoed, run};
+use support::{Node, compile, compile_request, component, component_with, echoed, run};
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
@@ -29,7 +29,7 @@ fn main() {
         }
         Some("child-small-compiler") => {
             let small = CompilerOptions {
-                memory_bytes_max: 48 << 20,
+                memory_bytes_max: 96 << 20,
                 ..CompilerOptions::default()
             };
             serve_compiler(inherited_stream().unwrap(), &small).unwrap();
@@ -247,11 +247,12 @@ fn runner_ends_with_its_node() {
 fn compiler_without_memory_dies_alone() {
     let (mut stream, child) = spawn("child-small-compiler");
     // It may die before it has read all: that is for the node to see as a broken stream.
-    let _ = hearth_runner::write_frame(&mut stream, &compile_request(component()));
+    let large = component_with(&"(func)".repeat(150_000));
+    let _ = hearth_runner::write_frame(&mut stream, &compile_request(large));
     let reply = hearth_runner::read_frame::<CompileReply>(&mut stream);
     assert!(
         !matches!(reply, Ok(Some(CompileReply::Compiled { .. }))),
-        "48 MiB of address space are not enough for a compiler"
+        "96 MiB of address space are not enough for 150,000 functions"
     );
     assert!(
         !matches!(reply, Ok(Some(CompileReply::Unfit(_)))),

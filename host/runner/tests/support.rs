@@ -15,7 +15,12 @@ use wit_parser::Resolve;
 /// Echoes its input; before that it runs for as many thousand rounds as the input's first byte says, and
 /// reports, logs and saves in each.
 pub(crate) fn component() -> Vec<u8> {
-    let mut module = wat::parse_str(
+    component_with("")
+}
+
+/// The same with more fields in its module.
+pub(crate) fn component_with(items: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(format!(
         r#"(module
       (import "hearth:task/progress@0.1.0" "report" (func $report (param i64 i32 i64)))
       (import "hearth:task/progress@0.1.0" "log" (func $log (param i32 i32 i32)))
@@ -40,8 +45,8 @@ pub(crate) fn component() -> Vec<u8> {
         (i32.store (i32.const 1032) (i32.const 10))
         (i32.store (i32.const 1036) (local.get $body))
         (i32.store (i32.const 1040) (local.get $len))
-        (i32.const 1024)))"#,
-    )
+        (i32.const 1024)) {items})"#,
+    ))
     .unwrap();
     let mut resolve = Resolve::default();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");

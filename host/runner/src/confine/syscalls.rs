@@ -81,10 +81,11 @@ pub(super) fn filter() -> Result<bool, ConfineError> {
         return Ok(false);
     };
     let fail = |error: seccompiler::BackendError| ConfineError(format!("seccomp: {error}"));
+    // One filter has one answer for all that it refuses, so there are two; of two answers the kernel takes
+    // the stricter. The long one comes last: it takes away the call that installs filters.
     let programs = [
-        compile(arch, rules().map_err(fail)?, libc::EPERM as u32).map_err(fail)?,
-        // A second filter, since one has one answer for all it refuses; the stricter answer wins.
         clone3(arch).map_err(fail)?,
+        compile(arch, rules().map_err(fail)?, libc::EPERM as u32).map_err(fail)?,
     ];
     for program in &programs {
         seccompiler::apply_filter_all_threads(program)
@@ -123,7 +124,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError>
         .chain(ALLOWED_HERE)
         .map(|number| (*number, Vec::new()))
         .collect();
-    // Left to the second filter.
+    // Left to the other filter.
     rules.insert(libc::SYS_clone3, Vec::new());
 
     let when = |argument: u8, operator: SeccompCmpOp, value: u64| {
