@@ -52,7 +52,7 @@ impl Meter {
         Use {
             cpu,
             others,
-            memory_mib: (pages * page >> 20).min(u32::MAX.into()) as u32,
+            memory_mib: ((pages * page) >> 20).min(u32::MAX.into()) as u32,
         }
     }
 }

@@ -25,7 +25,7 @@ use hearth_net::http::client::{Client, ClientLimits, HttpError};
 use hearth_net::shutdown::Shutdown;
 use hearth_net::socket::{Receiver, Sender};
 use hearth_net::tls::{ClientTls, Identity, TlsError};
-use hearth_wire::limits::LEASES_PER_NODE_MAX;
+use hearth_wire::limits::{LEASES_PER_NODE_MAX, MANIFEST_LIST_MAX, NAME_BYTES_MAX};
 use hearth_wire::message::{CoordinatorMessage, NodeMessage, Refusal};
 use hearth_wire::{AttemptId, EngineId, NodeId, UnixSeconds};
 use tokio::sync::{Semaphore, mpsc};
@@ -70,6 +70,11 @@ pub enum NodeError {
     /// Its certificate or key cannot be used for TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The owner's configuration breaks a limit.
+    #[error(
+        "{0}: at most {NAME_BYTES_MAX} bytes without control characters; change the configuration"
+    )]
+    Name(&'static str),
     /// The inherited streams of a local host are unusable: a defect of whoever started it.
     #[error("the streams to the coordinator cannot be used: {0}")]
     Streams(String),
@@ -209,7 +214,7 @@ struct Node {
     measured: crate::load::Use,
     round_trip: session::RoundTrip,
     heartbeat: Duration,
-    silence: Option<Duration>,
+    heard: session::Heard,
     timers: Timers,
     drain: Option<Drain>,
 }
@@ -223,6 +228,7 @@ struct Inbox {
 
 impl Node {
     async fn open(mut config: NodeConfig) -> Result<(Self, Inbox), NodeError> {
+        check_names(&mut config)?;
         let state = config.state.clone();
         let io_at = |path: PathBuf| move |source| NodeError::Io { path, source };
         let blobs_dir = state.join("cache").join("blobs");
@@ -313,7 +319,7 @@ impl Node {
             measured: crate::load::Use::default(),
             round_trip: session::RoundTrip::default(),
             heartbeat: Duration::from_millis(hearth_wire::limits::HEARTBEAT_MILLIS),
-            silence: None,
+            heard: session::Heard::default(),
             timers: Timers {
                 heartbeat: now,
                 flush: None,
@@ -361,7 +367,7 @@ impl Node {
                     }
                 }
                 Some(done) = inbox.done.recv() => self.on_done(done, &mut inbox.socket),
-                () = tokio::time::sleep_until(wake) => self.on_timer(),
+                () = tokio::time::sleep_until(wake) => self.on_timer(&mut inbox.socket),
                 () = shutdown.requested(), if !draining => self.start_drain(),
                 () = expiry.expired(), if draining => {
                     self.give_everything_back();
@@ -396,7 +402,7 @@ impl Node {
         wake
     }
 
-    fn on_timer(&mut self) {
+    fn on_timer(&mut self, socket: &mut Option<Receiver<CoordinatorMessage>>) {
         let now = Instant::now();
         if matches!(self.link, Link::Down(at) if at <= now) {
             self.connect();
@@ -411,6 +417,7 @@ impl Node {
         }
         if self.timers.heartbeat <= now {
             self.timers.heartbeat = now + self.heartbeat;
+            self.listen(now, socket);
             self.expire_leases(now);
             self.beat(now);
             self.tell_status();
@@ -466,6 +473,25 @@ async fn receive(
         Some(socket) => socket.recv().await,
         None => std::future::pending().await,
     }
+}
+
+/// A coordinator refuses what breaks these, so the owner hears of it here first.
+fn check_names(config: &mut NodeConfig) -> Result<(), NodeError> {
+    config.capabilities.sort();
+    config.capabilities.dedup();
+    let fits = |text: &str| text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control);
+    let wrong = if config.name.is_empty() || !fits(&config.name) {
+        "name"
+    } else if !fits(&config.location) {
+        "location"
+    } else if config.capabilities.len() > MANIFEST_LIST_MAX
+        || !config.capabilities.iter().all(|name| fits(name))
+    {
+        "capabilities"
+    } else {
+        return Ok(());
+    };
+    Err(NodeError::Name(wrong))
 }
 
 /// The realm's coordinators, wherever they are.

@@ -12,12 +12,13 @@ use crate::config::OwnerLimits;
 /// Releases that one connection may name. One coordinator that runs more at once is not honest.
 const RELEASES_MAX: usize = 4_096;
 
-/// A release that this node would run.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    pub(super) manifest: Manifest,
-    /// The author: guests of two groups never share a process.
-    pub(super) group: Digest,
+/// A release as a lease names it.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    /// What it says of itself, believed only under a good verdict; `None` if it cannot be read.
+    pub(super) manifest: Option<Arc<Manifest>>,
+    /// The author (guests of two groups never share a process), or why this node does not run it.
+    pub(super) verdict: Result<Digest, String>,
 }
 
 /// The coordinator broke the protocol.
@@ -39,7 +40,7 @@ pub(super) struct Admission {
     pub(super) memory_bytes: u64,
     pub(super) capabilities: Vec<String>,
     pub(super) location: String,
-    known: HashMap<ReleaseId, (Release, Result<Arc<Admitted>, String>)>,
+    known: HashMap<ReleaseId, (Release, Named)>,
 }
 
 impl Admission {
@@ -74,25 +75,21 @@ impl Admission {
         self.known = known
             .into_iter()
             .map(|(id, (release, _))| {
-                let verdict = self.judge(&release, now).map(Arc::new);
-                (id, (release, verdict))
+                let named = self.judge(&release, now);
+                (id, (release, named))
             })
             .collect();
     }
 
-    /// The release of a lease, or why it is declined here.
+    /// The release of a lease, and whether it runs here.
     ///
     /// # Errors
     ///
     /// [`Breach`] if the coordinator names what it never sent.
-    pub(super) fn admit(
-        &mut self,
-        release: ReleaseRef,
-        now: UnixSeconds,
-    ) -> Result<Result<Arc<Admitted>, String>, Breach> {
-        let verdict = match release {
+    pub(super) fn admit(&mut self, release: ReleaseRef, now: UnixSeconds) -> Result<Named, Breach> {
+        let mut named = match release {
             ReleaseRef::Known(id) => match self.known.get(&id) {
-                Some((_, verdict)) => verdict.clone(),
+                Some((_, named)) => named.clone(),
                 None => return Err(Breach::UnknownRelease(id)),
             },
             ReleaseRef::Full(release) => {
@@ -100,43 +97,56 @@ impl Admission {
                     return Err(Breach::TooManyReleases);
                 }
                 let id = release.id();
-                let verdict = self.judge(&release, now).map(Arc::new);
-                if let Err(why) = &verdict {
+                let named = self.judge(&release, now);
+                if let Err(why) = &named.verdict {
                     tracing::warn!(release = %id.short(), why, "a release is declined");
                 }
-                self.known.insert(id, (release, verdict.clone()));
-                verdict
+                self.known.insert(id, (release, named.clone()));
+                named
             }
         };
         // Time passes while a connection lives.
-        Ok(verdict.and_then(|admitted| {
-            if now > admitted.manifest.not_after {
-                Err("the release has expired; its author must sign it again".to_owned())
-            } else {
-                Ok(admitted)
-            }
-        }))
+        let ended = named
+            .manifest
+            .as_ref()
+            .is_some_and(|manifest| now > manifest.not_after);
+        if ended && named.verdict.is_ok() {
+            let why = "the release has expired; its author must sign it again";
+            named.verdict = Err(why.to_owned());
+        }
+        Ok(named)
     }
 
-    fn judge(&self, release: &Release, now: UnixSeconds) -> Result<Admitted, String> {
-        let (manifest, author) = match &self.trust {
-            Some(trust) => {
-                let verified =
-                    verify_release(release, trust, now).map_err(|error| error.to_string())?;
-                (verified.manifest.clone(), verified.author)
-            }
-            None => {
-                let manifest = release.parse_manifest().map_err(|e| e.to_string())?;
-                manifest.check().map_err(|error| error.to_string())?;
-                let author = release.signatures.first().map(|s| s.key);
-                (manifest, author.unwrap_or_default())
+    fn judge(&self, release: &Release, now: UnixSeconds) -> Named {
+        let manifest = match release.parse_manifest() {
+            Ok(manifest) => Arc::new(manifest),
+            Err(error) => {
+                return Named {
+                    manifest: None,
+                    verdict: Err(error.to_string()),
+                };
             }
         };
-        self.within_limits(&manifest, author)?;
-        Ok(Admitted {
-            manifest,
-            group: author.0,
-        })
+        let author = match &self.trust {
+            Some(trust) => verify_release(release, trust, now)
+                .map(|verified| verified.author)
+                .map_err(|error| error.to_string()),
+            None => {
+                let author = release.signatures.first().map(|signature| signature.key);
+                manifest
+                    .check()
+                    .map(|()| author.unwrap_or_default())
+                    .map_err(|error| error.to_string())
+            }
+        };
+        let verdict = author.and_then(|author| {
+            self.within_limits(&manifest, author)?;
+            Ok(author.0)
+        });
+        Named {
+            manifest: Some(manifest),
+            verdict,
+        }
     }
 
     fn within_limits(&self, manifest: &Manifest, author: KeyId) -> Result<(), String> {

@@ -10,12 +10,12 @@ use hearth_wire::limits::{
 use hearth_wire::message::{CheckpointReport, Input, Lease, LogLine, NodeMessage};
 use hearth_wire::runner::{Finished, Resume, RunOutcome};
 use hearth_wire::{
-    AttemptId, Blob, Body, Checkpoint, Digest, Inconclusive, Priority, TaskId, content_id,
+    AttemptId, Blob, Body, Checkpoint, Digest, Inconclusive, Manifest, Priority, TaskId, content_id,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::admit::{Admitted, Breach};
+use super::admit::Breach;
 use super::work::{self, Done, Gathered, Want};
 use super::{Node, unix_now};
 use crate::blobs::Pin;
@@ -24,11 +24,19 @@ use crate::pool::{ComponentSource, RunEvent, RunSpec};
 /// Longest lease: beyond it a clock of ours would be trusted more than any machine lives.
 const LEASE_MAX: Duration = Duration::from_secs(30 * 86_400);
 
-/// A lease that has not ended.
-pub(super) struct Attempt {
+/// What an attempt is at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About {
     task: TaskId,
     content: Digest,
-    admitted: Arc<Admitted>,
+}
+
+/// A lease that has not ended.
+pub(super) struct Attempt {
+    about: About,
+    manifest: Arc<Manifest>,
+    /// The author.
+    group: Digest,
     media_type: String,
     seed: Digest,
     priority: Priority,
@@ -64,9 +72,9 @@ impl Node {
     }
 
     fn on_lease(&mut self, lease: Lease) -> Result<(), Breach> {
-        let (attempt, task) = (lease.attempt, lease.task);
+        let attempt = lease.attempt;
         // A release travels with the first lease that names it, whatever becomes of that lease.
-        let admitted = self.admission.admit(lease.release, unix_now())?;
+        let named = self.admission.admit(lease.release, unix_now())?;
         if self.attempts.contains_key(&attempt) {
             return Ok(());
         }
@@ -75,48 +83,56 @@ impl Node {
             self.flush_soon();
             return Ok(());
         }
-        if lease.epoch != self.seen.epoch() {
-            let text = format!(
-                "the lease is of epoch {}, the coordinator of {}",
-                lease.epoch,
-                self.seen.epoch()
-            );
-            self.conclude(attempt, task, Inconclusive::Declined(text));
-            return Ok(());
-        }
-        if self.drain.is_some() {
-            self.conclude(attempt, task, Inconclusive::Cancelled);
-            return Ok(());
-        }
-        let full =
-            self.attempts.len() >= LEASES_PER_NODE_MAX || self.reports.len() >= SPILLED_REPORTS_MAX;
-        if full {
-            let text = "this node holds as many leases as it may".to_owned();
-            self.conclude(attempt, task, Inconclusive::Declined(text));
-            return Ok(());
-        }
-        let admitted = match admitted {
-            Ok(admitted) => admitted,
-            Err(why) => {
-                self.conclude(attempt, task, Inconclusive::Declined(why));
-                return Ok(());
-            }
-        };
-        let manifest = &admitted.manifest;
         let Input {
             media_type, digest, ..
         } = &lease.input;
-        let content = content_id(manifest, digest, media_type, &lease.seed);
+        // Also a report that nothing ran is bound to what was asked.
+        let content = named
+            .manifest
+            .as_ref()
+            .map_or(Digest::default(), |manifest| {
+                content_id(manifest, digest, media_type, &lease.seed)
+            });
+        let about = About {
+            task: lease.task,
+            content,
+        };
+        let full =
+            self.attempts.len() >= LEASES_PER_NODE_MAX || self.reports.len() >= SPILLED_REPORTS_MAX;
+        let declined = if lease.epoch != self.seen.epoch() {
+            Some(Inconclusive::Declined(format!(
+                "the lease is of epoch {}, the coordinator of {}",
+                lease.epoch,
+                self.seen.epoch()
+            )))
+        } else if self.drain.is_some() {
+            Some(Inconclusive::Cancelled)
+        } else if full {
+            let text = "this node holds as many leases as it may";
+            Some(Inconclusive::Declined(text.to_owned()))
+        } else {
+            None
+        };
+        let verdict = named.verdict.map_err(Inconclusive::Declined);
+        let (manifest, group) = match (declined, named.manifest, verdict) {
+            (None, Some(manifest), Ok(group)) => (manifest, group),
+            (Some(why), _, _) | (None, _, Err(why)) => {
+                self.conclude(attempt, about, why);
+                return Ok(());
+            }
+            // No release without a manifest has a good verdict.
+            (None, None, Ok(_)) => return Ok(()),
+        };
         let deadline = Instant::now() + Duration::from_millis(lease.millis).min(LEASE_MAX);
         let resumed = lease.checkpoint.filter(|checkpoint| {
             let sound = check_chain(checkpoint);
             if let Err(problem) = sound {
-                tracing::warn!(%task, problem, "a checkpoint is not used: the task starts again");
+                tracing::warn!(task = %about.task, problem, "a checkpoint is not used: the task starts again");
             }
             sound.is_ok()
         });
         let want = Want {
-            task,
+            task: about.task,
             component: manifest.component,
             input: lease.input.clone(),
             state: resumed.as_ref().map(|checkpoint| checkpoint.state.clone()),
@@ -125,9 +141,9 @@ impl Node {
         self.attempts.insert(
             attempt,
             Attempt {
-                task,
-                content,
-                admitted,
+                about,
+                manifest,
+                group,
                 media_type: lease.input.media_type,
                 seed: lease.seed,
                 priority: lease.priority,
@@ -156,9 +172,9 @@ impl Node {
         let gathered = match result {
             Ok(gathered) => gathered,
             Err(text) => {
-                let task = held.task;
+                let about = held.about;
                 self.attempts.remove(&attempt);
-                self.conclude(attempt, task, Inconclusive::HostFault(text));
+                self.conclude(attempt, about, Inconclusive::HostFault(text));
                 return;
             }
         };
@@ -172,15 +188,15 @@ impl Node {
             held.resumed = None;
         }
         held.running = Some((gathered.pin, gathered.permit));
-        let manifest = &held.admitted.manifest;
+        let manifest = &held.manifest;
         let spec = RunSpec {
             attempt,
-            group: held.admitted.group,
+            group: held.group,
             component: manifest.component.digest,
             source: ComponentSource::File(gathered.component),
             imports: manifest.imports.clone(),
             limits: manifest.limits,
-            content: held.content,
+            content: held.about.content,
             seed: held.seed,
             media_type: held.media_type.clone(),
             input: gathered.input,
@@ -188,10 +204,10 @@ impl Node {
             priority: held.priority,
             deadline: Some(held.deadline.saturating_duration_since(Instant::now())),
         };
-        let (paused, task) = (held.paused, held.task);
+        let (paused, about) = (held.paused, held.about);
         for (attempt, error) in self.pool.submit(vec![spec], &self.sink) {
             self.attempts.remove(&attempt);
-            self.conclude(attempt, task, Inconclusive::HostFault(error.to_string()));
+            self.conclude(attempt, about, Inconclusive::HostFault(error.to_string()));
         }
         if paused {
             self.pool.pause(&[attempt]);
@@ -250,13 +266,13 @@ impl Node {
         } = finished;
         self.ended += 1;
         if let RunOutcome::Inconclusive(why) = &outcome {
-            tracing::info!(%attempt, task = %held.task, ?why, "an attempt says nothing about its task");
+            tracing::info!(%attempt, task = %held.about.task, ?why, "an attempt says nothing about its task");
         }
         let (outcome, output) = outcome.into_outcome();
         let report = hearth_wire::message::Report {
             attempt,
-            task: held.task,
-            content: held.content,
+            task: held.about.task,
+            content: held.about.content,
             engine: self.engine,
             outcome,
             fuel_used,
@@ -291,7 +307,7 @@ impl Node {
         let signed = sign_checkpoint(
             self.me.key(),
             self.me.id(),
-            (held.content, held.task),
+            (held.about.content, held.about.task),
             (body, fuel_used),
             held.resumed.as_ref(),
         );
@@ -351,11 +367,11 @@ impl Node {
                 running.push(*attempt);
                 continue;
             }
-            let (task, was_running) = (held.task, held.is_running());
+            let (about, was_running) = (held.about, held.is_running());
             self.attempts.remove(attempt);
             self.progress.remove(attempt);
             if tell {
-                self.conclude(*attempt, task, Inconclusive::Cancelled);
+                self.conclude(*attempt, about, Inconclusive::Cancelled);
             } else if was_running {
                 self.pool.cancel(&[*attempt]);
             }
@@ -385,22 +401,23 @@ impl Node {
             .attempts
             .iter()
             .filter(|(_, held)| !held.is_running() && held.deadline <= now)
-            .map(|(attempt, held)| (*attempt, held.task))
+            .map(|(attempt, held)| (*attempt, held.about))
             .collect();
-        for (attempt, task) in late {
+        for (attempt, about) in late {
             self.attempts.remove(&attempt);
-            self.conclude(attempt, task, Inconclusive::Deadline);
+            self.conclude(attempt, about, Inconclusive::Deadline);
         }
     }
 
     /// Reports an attempt that never ran.
-    fn conclude(&mut self, attempt: AttemptId, task: TaskId, why: Inconclusive) {
+    fn conclude(&mut self, attempt: AttemptId, about: About, why: Inconclusive) {
         self.progress.remove(&attempt);
+        let About { task, content } = about;
         tracing::info!(%attempt, %task, ?why, "an attempt did not run");
         let report = hearth_wire::message::Report {
             attempt,
             task,
-            content: Digest::default(),
+            content,
             engine: self.engine,
             outcome: hearth_wire::Outcome::Inconclusive(cut(why)),
             fuel_used: 0,

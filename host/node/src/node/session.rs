@@ -11,7 +11,9 @@ use hearth_net::socket::{CloseReason, Receiver, Sender, SocketError};
 use hearth_net::tls::{Alpn, ClientTls, Endpoint, Identity, TlsError};
 use hearth_wire::RealmId;
 use hearth_wire::api::{Enrolled, RenewRequest};
-use hearth_wire::limits::{MESSAGES_PER_FRAME_MAX, SILENCE_MILLIS, SPILLED_REPORTS_MAX};
+use hearth_wire::limits::{
+    ESTABLISH_MILLIS, MESSAGES_PER_FRAME_MAX, SILENCE_MILLIS, SPILLED_REPORTS_MAX,
+};
 use hearth_wire::message::{
     Capacity, CoordinatorMessage, Hello, Load, NodeMessage, Progress, Refusal, Welcome,
 };
@@ -34,6 +36,28 @@ pub(super) const RENEWAL_PERIOD: Duration = Duration::from_secs(60);
 const LOG_LINES_PER_BEAT: u32 = 50;
 /// Addresses that are tried at most: mDNS is not believed to be modest.
 const ADDRESSES_MAX: usize = 16;
+
+/// When something came from the coordinator. Measured here and not by the socket, because the loop
+/// looks at many things and would begin to measure anew each time.
+#[derive(Debug)]
+pub(super) struct Heard {
+    at: Instant,
+    bytes: Option<u64>,
+    /// It answers heartbeats, so that its silence means something.
+    echoes: bool,
+    silence: Duration,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self {
+            at: Instant::now(),
+            bytes: None,
+            echoes: false,
+            silence: Duration::from_millis(SILENCE_MILLIS),
+        }
+    }
+}
 
 /// From a heartbeat until its echo.
 #[derive(Debug, Default)]
@@ -149,17 +173,15 @@ impl Node {
         socket: &mut Option<Receiver<CoordinatorMessage>>,
     ) -> Result<Result<(), String>, NodeError> {
         match (&self.link, message) {
-            (_, CoordinatorMessage::Refused(refusal)) => return self.on_refused(refusal).map(Ok),
+            (_, CoordinatorMessage::Refused(refusal)) => self.on_refused(refusal).map(Ok),
             (Link::Greeting(_) | Link::Up(_), CoordinatorMessage::Welcome(welcome)) => {
-                return Ok(self.on_welcome(welcome, socket));
+                Ok(self.on_welcome(welcome, socket))
             }
             (Link::Up(_), message) => {
                 let echo = matches!(&message, CoordinatorMessage::Settled(s) if s.is_empty());
                 // From its first echo on, a coordinator that says nothing is one that is not there.
-                if let Some(socket) = socket.as_mut().filter(|_| echo) {
-                    socket.set_silence(self.silence);
-                }
-                return Ok(self.on_work(message));
+                self.heard.echoes |= echo;
+                Ok(self.on_work(message))
             }
             (_, message) => Ok(Err(format!("{} before the welcome", word(&message)))),
         }
@@ -232,11 +254,12 @@ impl Node {
         if let Some(socket) = socket {
             socket.set_silence(None);
         }
+        self.heard.echoes = false;
         if let Link::Greeting(sender) = std::mem::replace(&mut self.link, Link::Connecting) {
             self.link = Link::Up(sender);
         }
         self.round_trip = RoundTrip::default();
-        self.silence = Some(Duration::from_millis(silence));
+        self.heard.silence = Duration::from_millis(silence);
         self.backoff.reset();
         self.trouble = None;
         self.timers.heartbeat = Instant::now();
@@ -280,8 +303,29 @@ impl Node {
         self.stay_down(trouble.unwrap_or_else(|| error.to_string()));
     }
 
+    /// Gives up a connection on which nothing came for too long.
+    pub(super) fn listen(
+        &mut self,
+        now: Instant,
+        socket: &mut Option<Receiver<CoordinatorMessage>>,
+    ) {
+        let bytes = socket.as_ref().map(Receiver::received_bytes);
+        if bytes != self.heard.bytes {
+            self.heard.bytes = bytes;
+            self.heard.at = now;
+        }
+        let limit = match &self.link {
+            Link::Greeting(_) => Duration::from_millis(ESTABLISH_MILLIS),
+            Link::Up(_) if self.heard.echoes => self.heard.silence,
+            _ => return,
+        };
+        if now.duration_since(self.heard.at) > limit {
+            let text = format!("the coordinator said nothing for {} ms", limit.as_millis());
+            self.give_up(&text, socket);
+        }
+    }
+
     fn stay_down(&mut self, trouble: String) {
-        self.silence = None;
         if matches!(self.me, Me::Local) {
             tracing::info!(trouble, "the coordinator is gone: its local host ends");
             self.link = Link::Gone;

@@ -56,10 +56,23 @@ async fn code_of_untrusted_authors_never_runs() {
         .enumerate()
     {
         let n = n as u64 + 1;
+        let manifest = release.parse_manifest().unwrap();
         let lease = realm.lease(n, ReleaseRef::Full(release), "echo no");
-        session.say(CoordinatorMessage::Lease(vec![lease]));
-        let why = declined(&mut session).await;
-        assert!(!why.is_empty());
+        session.say(CoordinatorMessage::Lease(vec![lease.clone()]));
+        let report = session.report().await;
+        assert!(
+            matches!(
+                report.outcome,
+                Outcome::Inconclusive(Inconclusive::Declined(_))
+            ),
+            "{report:?}"
+        );
+        // A coordinator checks that even this is bound to what it asked for.
+        let Input {
+            digest, media_type, ..
+        } = &lease.input;
+        let content = content_id(&manifest, digest, media_type, &lease.seed);
+        assert_eq!(report.content, content);
         session.settle(&[n]).await;
     }
     // A declined release stays declined by name, and honest work goes on.
@@ -339,4 +352,44 @@ async fn joining_fails_with_a_reason_and_leaving_removes_everything() {
     leave(&dir("a")).unwrap();
     assert!(!dir("a").exists());
     assert!(matches!(leave(&dir("a")), Err(LeaveError::Dir(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_falls_silent_is_left() {
+    let mut realm = Realm::new().await;
+    let node = Running::joined(&realm).await;
+    let mut silent = realm.session().await.welcomed(&realm).await;
+    // It lives for a while: heartbeats are answered. Then nothing comes, and nothing is closed.
+    let lived = silent.hear();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), lived)
+            .await
+            .is_err()
+    );
+    assert!(silent.heartbeats.len() >= 2);
+    assert!(
+        silent
+            .heartbeats
+            .iter()
+            .any(|load| load.round_trip_micros > 0)
+    );
+    let before = std::time::Instant::now();
+    realm.session().await.hello().await;
+    assert!(before.elapsed() < Duration::from_secs(8));
+    node.stop(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_a_coordinator_refuses_are_told_to_the_owner() {
+    let home = tempfile::tempdir().unwrap();
+    for change in [
+        (|config: &mut NodeConfig| config.name = String::new()) as fn(&mut NodeConfig),
+        |config| config.location = "x".repeat(1_000),
+        |config| config.capabilities = vec!["a\nb".to_owned()],
+    ] {
+        let (mut config, status) = config(home.path());
+        change(&mut config);
+        let end = Running::start((config, status)).task.await.unwrap();
+        assert!(matches!(end, Err(NodeError::Name(_))), "{end:?}");
+    }
 }

@@ -117,10 +117,7 @@ impl State {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let mut loads = Vec::new();
-        loop {
-            let Some(attempt) = self.choose(id, now, &batch) else {
-                break;
-            };
+        while let Some(attempt) = self.choose(id, now, &batch) {
             let Some(held) = self.runs.get(&attempt) else {
                 break;
             };
