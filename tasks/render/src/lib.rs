@@ -1,8 +1,7 @@
 //! Processing: one tile of a picture, path traced.
 //!
-//! Input: JSON, see [`Input`]: a [`Scene`], the size of the picture, the tile and the samples per
-//! pixel. Output: the tile as a binary PPM of 8 bits per channel with its place in a comment, see
-//! [`tile`]; media type `image/x-portable-pixmap`.
+//! Input: JSON, see [`Input`]: a [`Scene`], the picture and the tile of it. Output: the tile's pixels,
+//! see [`tile`]; media type `image/x-hearth-tile`.
 //!
 //! A pixel depends on the scene, its place in the picture, the samples and the seed, and on nothing
 //! else: however a picture is cut into tiles, it is the same picture. All arithmetic is addition,
@@ -27,7 +26,7 @@ use hearth::{Error, Payload};
 use serde::{Deserialize, Serialize};
 
 pub use scene::Scene;
-pub use tile::{Image, TileError, assemble, tiles};
+pub use tile::TileError;
 
 use sampler::Sampler;
 use trace::Tracer;
@@ -44,38 +43,62 @@ pub const SAMPLES_MAX: u32 = 65_536;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Width of the whole picture.
-    pub width: u32,
-    /// Height of the whole picture.
-    pub height: u32,
-    /// First column of the tile, from the left.
-    pub x: u32,
-    /// First row of the tile, from the top.
-    pub y: u32,
-    /// Width of the tile.
-    pub columns: u32,
-    /// Height of the tile.
-    pub rows: u32,
-    /// Paths traced for each pixel.
-    pub samples: u32,
     /// What is to be seen.
     pub scene: Scene,
+    /// The whole picture.
+    pub image: Picture,
+    /// The part of it that is wanted.
+    pub tile: Tile,
+}
+
+/// The whole picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Picture {
+    /// Pixels in a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Paths traced for each pixel.
+    pub samples: u32,
+}
+
+/// A part of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tile {
+    /// Its first column, from the left.
+    pub x: u32,
+    /// Its first row, from the top.
+    pub y: u32,
+    /// Pixels in a row of it.
+    pub width: u32,
+    /// Rows of it.
+    pub height: u32,
 }
 
 impl Input {
     fn check(&self) -> Result<(), String> {
-        let side = 1..=SIDE_MAX;
-        if !side.contains(&self.width) || !side.contains(&self.height) {
-            return Err(format!("a picture has 1 to {SIDE_MAX} pixels along a side"));
-        }
+        let Self { image, tile, .. } = self;
+        image.check()?;
         let inside = |start: u32, length: u32, whole: u32| {
             length > 0 && start < whole && length <= whole - start
         };
-        if !inside(self.x, self.columns, self.width) || !inside(self.y, self.rows, self.height) {
+        if !inside(tile.x, tile.width, image.width) || !inside(tile.y, tile.height, image.height) {
             return Err("the tile is not inside the picture".to_owned());
         }
-        if self.columns * self.rows > TILE_PIXELS_MAX {
+        if tile.width * tile.height > TILE_PIXELS_MAX {
             return Err(format!("a tile has at most {TILE_PIXELS_MAX} pixels"));
+        }
+        Ok(())
+    }
+}
+
+impl Picture {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let side = 1..=SIDE_MAX;
+        if !side.contains(&self.width) || !side.contains(&self.height) {
+            return Err(format!("a picture has 1 to {SIDE_MAX} pixels along a side"));
         }
         if !(1..=SAMPLES_MAX).contains(&self.samples) {
             return Err(format!("a pixel takes 1 to {SAMPLES_MAX} samples"));
@@ -95,29 +118,37 @@ pub fn run(input: Input) -> Result<Payload, Error> {
     input.check().map_err(Error::InvalidInput)?;
     let tracer = Tracer::new(&input.scene).map_err(Error::InvalidInput)?;
     let seed = hearth::context().seed;
-    let mut pixels = Vec::with_capacity((input.columns * input.rows * 3) as usize);
-    for row in input.y..input.y + input.rows {
-        for column in input.x..input.x + input.columns {
-            pixels.extend(pixel(&tracer, &input, &seed, column, row));
+    let Tile {
+        x,
+        y,
+        width,
+        height,
+    } = input.tile;
+    let mut output = tile::header(width, height);
+    for row in y..y + height {
+        for column in x..x + width {
+            output.extend(pixel(&tracer, &input, &seed, column, row));
         }
-        hearth::progress(u64::from(row - input.y) + 1, u64::from(input.rows));
+        hearth::progress(u64::from(row - y) + 1, u64::from(height));
     }
-    Ok(Payload::new(
-        tile::MEDIA_TYPE,
-        tile::encode(&input, &pixels),
-    ))
+    Ok(Payload::new(tile::MEDIA_TYPE, output))
 }
 
 fn pixel(tracer: &Tracer, input: &Input, seed: &[u8; 32], column: u32, row: u32) -> [u8; 3] {
+    let Picture {
+        width,
+        height,
+        samples,
+    } = input.image;
+    let place = u64::from(row) << 32 | u64::from(column);
     let mut sum = Vec3::ZERO;
-    for sample in 0..input.samples {
-        let place = u64::from(row) << 32 | u64::from(column);
-        let mut sampler = Sampler::new(seed, place, sample, input.samples);
+    for sample in 0..samples {
+        let mut sampler = Sampler::new(seed, place, sample, samples);
         let across = f64::from(column) + sampler.next();
         let down = f64::from(row) + sampler.next();
-        sum = sum + tracer.camera_sample(input.width, input.height, across, down, &mut sampler);
+        sum = sum + tracer.camera_sample(width, height, across, down, &mut sampler);
     }
-    tone::to_srgb(sum * (input.scene.exposure / f64::from(input.samples)))
+    tone::to_srgb(sum * (input.scene.exposure / f64::from(samples)))
 }
 
 #[cfg(test)]

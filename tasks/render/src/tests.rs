@@ -25,21 +25,33 @@ const SMALL: &str = r#"{
     "glows": [{"at": [0, 0.4, 0.5], "radius": 0.4, "color": [2, 1, 0.2]}]
 }"#;
 
-fn picture(width: u32, height: u32, side: u32, samples: u32, seed: u8) -> Image {
-    let outputs = tiles(SMALL, width, height, side, samples)
+fn picture(width: u32, height: u32, side: u32, samples: u32, seed: u8) -> Vec<u8> {
+    let picture = Picture {
+        width,
+        height,
+        samples,
+    };
+    let outputs: Vec<Vec<u8>> = tile::inputs(SMALL, picture, side)
         .unwrap()
         .into_iter()
         .map(|input| {
             let mut host = Host::new().with_seed([seed; 32]);
             let output = host.run(|| run_payload(Payload::bytes(input))).unwrap();
-            assert_eq!(output.media_type, tile::MEDIA_TYPE);
+            assert_eq!(output.media_type, "image/x-hearth-tile");
             output.body
-        });
-    assemble(outputs).unwrap()
+        })
+        .collect();
+    tile::assemble(picture, side, &outputs).unwrap()
 }
 
+const EIGHT: Picture = Picture {
+    width: 8,
+    height: 8,
+    samples: 1,
+};
+
 fn input() -> Input {
-    Payload::bytes(tiles(SMALL, 8, 8, 8, 1).unwrap().remove(0))
+    Payload::bytes(tile::inputs(SMALL, EIGHT, 8).unwrap().remove(0))
         .to_json()
         .unwrap()
 }
@@ -62,7 +74,7 @@ fn a_picture_does_not_depend_on_its_tiles() {
 fn the_same_bytes_as_ever() {
     // Changes of the renderer that change its pictures change this number; nothing else may.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in picture(48, 32, 16, 4, 0).rgb {
+    for byte in picture(48, 32, 16, 4, 0) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     assert_eq!(format!("{hash:016x}"), "092c92fe4e59c4dc");
@@ -74,9 +86,8 @@ fn more_samples_come_nearer_to_the_picture() {
     let error = |samples| -> u64 {
         let rough = picture(24, 16, 24, samples, 9);
         rough
-            .rgb
             .iter()
-            .zip(&good.rgb)
+            .zip(&good)
             .map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2))
             .sum()
     };
@@ -144,16 +155,16 @@ fn bad_input_is_refused_with_its_reason() {
         change(&mut input);
         refused(input)
     };
-    assert!(tile(|input| input.width = 0).contains("16384"));
-    assert!(tile(|input| input.height = SIDE_MAX + 1).contains("16384"));
-    assert!(tile(|input| input.x = 8).contains("not inside"));
-    assert!(tile(|input| input.rows = 0).contains("not inside"));
-    assert!(tile(|input| (input.x, input.columns) = (1, u32::MAX)).contains("not inside"));
-    assert!(tile(|input| input.samples = 0).contains("samples"));
+    assert!(tile(|input| input.image.width = 0).contains("16384"));
+    assert!(tile(|input| input.image.height = SIDE_MAX + 1).contains("16384"));
+    assert!(tile(|input| input.image.samples = 0).contains("samples"));
+    assert!(tile(|input| input.tile.x = 8).contains("not inside"));
+    assert!(tile(|input| input.tile.height = 0).contains("not inside"));
+    assert!(tile(|input| (input.tile.x, input.tile.width) = (1, u32::MAX)).contains("not inside"));
     assert!(
         tile(|input| {
-            (input.width, input.height) = (SIDE_MAX, SIDE_MAX);
-            (input.columns, input.rows) = (SIDE_MAX, SIDE_MAX);
+            (input.image.width, input.image.height) = (SIDE_MAX, SIDE_MAX);
+            (input.tile.width, input.tile.height) = (SIDE_MAX, SIDE_MAX);
         })
         .contains("pixels")
     );
@@ -173,33 +184,41 @@ fn bad_input_is_refused_with_its_reason() {
 
 #[test]
 fn tiles_that_do_not_make_a_picture_are_told() {
-    assert!(matches!(tiles("{}", 8, 8, 8, 1), Err(TileError::Scene(_))));
-    assert!(matches!(tiles(SMALL, 0, 8, 8, 1), Err(TileError::Size(_))));
-    assert!(matches!(tiles(SMALL, 8, 8, 0, 1), Err(TileError::Size(_))));
-    let tile = |x: u32, picture: u32| {
-        let mut bytes = format!("P6\n# hearth tile {x} 0 of {picture} 1\n1 1\n255\n").into_bytes();
-        bytes.extend([10, 10, 10]);
-        bytes
+    let scene = |text| tile::inputs(text, EIGHT, 8);
+    assert!(matches!(scene("{}"), Err(TileError::Scene(_))));
+    let unknown = SMALL.replace(r#""material": "lamp""#, r#""material": "moon""#);
+    assert!(matches!(scene(&unknown), Err(TileError::Scene(_))));
+    let empty = Picture { width: 0, ..EIGHT };
+    assert!(matches!(tile::places(empty, 8), Err(TileError::Size(_))));
+    assert!(matches!(tile::places(EIGHT, 0), Err(TileError::Size(_))));
+    assert!(matches!(tile::places(EIGHT, 513), Err(TileError::Size(_))));
+
+    let two = Picture {
+        width: 3,
+        height: 1,
+        samples: 1,
     };
-    let image = assemble([tile(1, 2), tile(0, 2)]).unwrap();
-    assert_eq!((image.width, image.height, image.rgb), (2, 1, vec![10; 6]));
-    assert_eq!(assemble([tile(1, 2)]), Err(TileError::Missing(1)));
-    assert_eq!(
-        assemble([tile(0, 2), tile(0, 3)]),
-        Err(TileError::Foreign(1))
-    );
-    assert_eq!(assemble([tile(2, 2)]), Err(TileError::NotATile(0)));
-    assert_eq!(assemble([&b"P6\n"[..]]), Err(TileError::NotATile(0)));
-    let short = tile(0, 1)[..30].to_vec();
-    assert_eq!(assemble([short]), Err(TileError::NotATile(0)));
-    assert_eq!(assemble([[0u8; 0]; 0]), Err(TileError::Missing(0)));
+    let left = [&[2, 0, 0, 0, 1, 0, 0, 0][..], &[1, 2, 3, 4, 5, 6]].concat();
+    let right = [&[1, 0, 0, 0, 1, 0, 0, 0][..], &[7, 8, 9]].concat();
+    let whole = tile::assemble(two, 2, &[left.clone(), right.clone()]);
+    assert_eq!(whole, Ok(vec![1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    let swapped = tile::assemble(two, 2, &[right.clone(), left.clone()]);
+    assert_eq!(swapped, Err(TileError::NotTheTile(0)));
+    let short = tile::assemble(two, 2, &[left.clone(), right[..10].to_vec()]);
+    assert_eq!(short, Err(TileError::NotTheTile(1)));
+    assert_eq!(tile::assemble(two, 2, &[left]), Err(TileError::Count(1)));
 }
 
 #[test]
 fn the_hearth_is_a_scene() {
-    let inputs = tiles(HEARTH, 640, 400, 40, 24).unwrap();
+    let picture = Picture {
+        width: 640,
+        height: 400,
+        samples: 24,
+    };
+    let inputs = tile::inputs(HEARTH, picture, 40).unwrap();
     assert_eq!(inputs.len(), 160);
-    let scene: Scene = serde_json::from_str(HEARTH).unwrap();
-    let input: Input = Payload::bytes(inputs[0].clone()).to_json().unwrap();
-    assert_eq!(input.scene, scene);
+    let input: Input = Payload::bytes(inputs[17].clone()).to_json().unwrap();
+    assert_eq!(input.scene, serde_json::from_str(HEARTH).unwrap());
+    assert_eq!((input.image, input.tile.x, input.tile.y), (picture, 40, 40));
 }

@@ -1,34 +1,19 @@
 //! Cutting a picture into tiles and putting it together again.
 //!
-//! A tile is a binary PPM, so that any viewer shows it, whose first comment says where it belongs:
-//!
-//! ```text
-//! P6
-//! # hearth tile 64 32 of 640 400        first column, first row, width and height of the picture
-//! 32 32
-//! 255
-//! …                                     rows of pixels, each red, green, blue
-//! ```
+//! A tile is its width and height, each 32 bits with the little end first, and then its rows of pixels
+//! from the top, each pixel red, green, blue with 8 bits. Where it belongs is told by its input.
 
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-use crate::{Input, SIDE_MAX, Scene, TILE_PIXELS_MAX};
+use crate::{Picture, Scene, TILE_PIXELS_MAX, Tile};
 
 /// The media type of a tile.
-pub const MEDIA_TYPE: &str = "image/x-portable-pixmap";
-
-/// A picture of 8 bits per channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// Pixels in a row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
-    /// Rows of pixels from the top, each red, green, blue.
-    pub rgb: Vec<u8>,
-}
+pub const MEDIA_TYPE: &str = "image/x-hearth-tile";
+/// Pixels along a side of a tile.
+pub const TILE_SIDE_MAX: u32 = 512;
+const _: () = assert!(TILE_SIDE_MAX * TILE_SIDE_MAX <= TILE_PIXELS_MAX);
 
 /// Why a picture cannot be cut or put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +23,10 @@ pub enum TileError {
     Scene(String),
     /// A size of zero or above its limit.
     Size(String),
-    /// Bytes that are no tile, counted from zero.
-    NotATile(usize),
-    /// A tile of another picture, counted from zero.
-    Foreign(usize),
-    /// No tiles, or some are missing: so many pixels have no colour.
-    Missing(u64),
+    /// There are so many tiles, and not as many as the picture has.
+    Count(usize),
+    /// An output, counted from zero, that is not the tile which belongs there.
+    NotTheTile(usize),
 }
 
 impl fmt::Display for TileError {
@@ -51,155 +34,98 @@ impl fmt::Display for TileError {
         match self {
             Self::Scene(problem) => write!(f, "not a scene: {problem}"),
             Self::Size(problem) => f.write_str(problem),
-            Self::NotATile(index) => write!(f, "output {index} is not a tile"),
-            Self::Foreign(index) => write!(f, "output {index} is a tile of another picture"),
-            Self::Missing(pixels) => write!(f, "tiles are missing: {pixels} pixels have no colour"),
+            Self::Count(count) => write!(f, "{count} tiles do not make this picture"),
+            Self::NotTheTile(index) => write!(f, "output {index} is not that tile of the picture"),
         }
     }
 }
 
 impl std::error::Error for TileError {}
 
-/// The inputs of all tiles of a picture, row by row from the top. `side` is the width and height of a
-/// tile; those at the right and lower edge are smaller where it does not fit.
+/// Where the tiles of a picture are, row by row from the top. `side` is the width and height of a tile;
+/// those at the right and lower edge are smaller where it does not fit.
 ///
 /// # Errors
 ///
-/// When `scene` is not a scene or a size is zero or above its limit.
-pub fn tiles(
-    scene: &str,
-    width: u32,
-    height: u32,
-    side: u32,
-    samples: u32,
-) -> Result<Vec<Vec<u8>>, TileError> {
-    let limit = 1..=SIDE_MAX;
-    if !limit.contains(&width) || !limit.contains(&height) {
+/// When a size is zero or above its limit.
+pub fn places(picture: Picture, side: u32) -> Result<Vec<Tile>, TileError> {
+    picture.check().map_err(TileError::Size)?;
+    if !(1..=TILE_SIDE_MAX).contains(&side) {
         return Err(TileError::Size(format!(
-            "a picture has 1 to {SIDE_MAX} pixels along a side"
+            "a tile has 1 to {TILE_SIDE_MAX} pixels along a side"
         )));
     }
-    if side == 0 || side > 512 {
-        return Err(TileError::Size(
-            "a tile has 1 to 512 pixels along a side".to_owned(),
-        ));
-    }
-    const { assert!(512 * 512 <= TILE_PIXELS_MAX) };
-    let scene: Scene =
-        serde_json::from_str(scene).map_err(|error| TileError::Scene(error.to_string()))?;
-    crate::world::World::new(&scene).map_err(TileError::Scene)?;
-    // Written once: it is by far the largest part of an input.
-    let scene = serde_json::to_string(&scene).and_then(RawValue::from_string);
-    let scene = scene.map_err(|error| TileError::Scene(error.to_string()))?;
-    let mut inputs = Vec::new();
-    for y in (0..height).step_by(side as usize) {
-        for x in (0..width).step_by(side as usize) {
-            let columns = side.min(width - x);
-            let rows = side.min(height - y);
-            inputs.push(
-                format!(
-                    "{{\"width\":{width},\"height\":{height},\"x\":{x},\"y\":{y},\
-                     \"columns\":{columns},\"rows\":{rows},\"samples\":{samples},\"scene\":{scene}}}"
-                )
-                .into_bytes(),
-            );
-        }
-    }
-    Ok(inputs)
+    let starts = |length: u32| (0..length).step_by(side as usize);
+    let places = starts(picture.height).flat_map(|y| {
+        starts(picture.width).map(move |x| Tile {
+            x,
+            y,
+            width: side.min(picture.width - x),
+            height: side.min(picture.height - y),
+        })
+    });
+    Ok(places.collect())
 }
 
-/// The bytes of a tile.
-pub(crate) fn encode(input: &Input, pixels: &[u8]) -> Vec<u8> {
-    let Input {
-        width,
-        height,
-        x,
-        y,
-        columns,
-        rows,
-        ..
-    } = input;
-    let mut bytes =
-        format!("P6\n# hearth tile {x} {y} of {width} {height}\n{columns} {rows}\n255\n")
-            .into_bytes();
-    bytes.extend(pixels);
+/// The inputs of all tiles of a picture, in the order of [`places`].
+///
+/// # Errors
+///
+/// When `scene` is not a scene, or a size is zero or above its limit.
+pub fn inputs(scene: &str, picture: Picture, side: u32) -> Result<Vec<Vec<u8>>, TileError> {
+    let broken = |error: serde_json::Error| TileError::Scene(error.to_string());
+    let scene: Scene = serde_json::from_str(scene).map_err(broken)?;
+    crate::world::World::new(&scene).map_err(TileError::Scene)?;
+    // Written once: it is by far the largest part of an input.
+    let scene = serde_json::to_string(&scene).map_err(broken)?;
+    let scene = RawValue::from_string(scene).map_err(broken)?;
+    let image = serde_json::to_string(&picture).map_err(broken)?;
+    places(picture, side)?
+        .iter()
+        .map(|tile| {
+            let tile = serde_json::to_string(tile).map_err(broken)?;
+            let input = format!("{{\"scene\":{scene},\"image\":{image},\"tile\":{tile}}}");
+            Ok(input.into_bytes())
+        })
+        .collect()
+}
+
+/// What a tile starts with.
+pub(crate) fn header(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + width as usize * height as usize * 3);
+    bytes.extend(width.to_le_bytes());
+    bytes.extend(height.to_le_bytes());
     bytes
 }
 
-struct Tile<'a> {
-    x: u32,
-    y: u32,
-    width: u32,
-    height: u32,
-    columns: u32,
-    pixels: &'a [u8],
-}
-
-fn decode(bytes: &[u8]) -> Option<Tile<'_>> {
-    let mut lines = bytes.splitn(5, |byte| *byte == b'\n');
-    let mut line = || std::str::from_utf8(lines.next()?).ok();
-    let magic = line()?;
-    let place = line()?.strip_prefix("# hearth tile ")?;
-    let size = line()?;
-    let depth = line()?;
-    let pixels = lines.next()?;
-    let (at, of) = place.split_once(" of ")?;
-    let pair = |text: &str| {
-        let (a, b) = text.split_once(' ')?;
-        Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?))
-    };
-    let ((x, y), (width, height), (columns, rows)) = (pair(at)?, pair(of)?, pair(size)?);
-    let fits = magic == "P6"
-        && depth == "255"
-        && (1..=SIDE_MAX).contains(&width)
-        && (1..=SIDE_MAX).contains(&height)
-        && columns <= width
-        && rows <= height
-        && x <= width - columns
-        && y <= height - rows
-        && pixels.len() == columns as usize * rows as usize * 3;
-    fits.then_some(Tile {
-        x,
-        y,
-        width,
-        height,
-        columns,
-        pixels,
-    })
-}
-
-/// Puts a picture together from its tiles, in any order.
+/// Puts the outputs of all tiles, in the order of [`places`], together: rows of pixels from the top, each
+/// red, green, blue.
 ///
 /// # Errors
 ///
-/// When one is not a tile or belongs to another picture, or when some are missing.
-pub fn assemble<T: AsRef<[u8]>>(tiles: impl IntoIterator<Item = T>) -> Result<Image, TileError> {
-    let mut image: Option<(Image, Vec<bool>)> = None;
-    for (index, bytes) in tiles.into_iter().enumerate() {
-        let tile = decode(bytes.as_ref()).ok_or(TileError::NotATile(index))?;
-        let area = tile.width as usize * tile.height as usize;
-        let (image, known) = image.get_or_insert_with(|| {
-            let empty = Image {
-                width: tile.width,
-                height: tile.height,
-                rgb: vec![0; area * 3],
-            };
-            (empty, vec![false; area])
-        });
-        if (image.width, image.height) != (tile.width, tile.height) {
-            return Err(TileError::Foreign(index));
-        }
-        let columns = tile.columns as usize;
-        for (row, pixels) in (tile.y as usize..).zip(tile.pixels.chunks_exact((columns * 3).max(1)))
-        {
-            let start = row * tile.width as usize + tile.x as usize;
-            known[start..][..columns].fill(true);
-            image.rgb[start * 3..][..columns * 3].copy_from_slice(pixels);
+/// When there are more or fewer tiles than the picture has, or one is not the tile of its place.
+pub fn assemble<T: AsRef<[u8]>>(
+    picture: Picture,
+    side: u32,
+    tiles: &[T],
+) -> Result<Vec<u8>, TileError> {
+    let places = places(picture, side)?;
+    if places.len() != tiles.len() {
+        return Err(TileError::Count(tiles.len()));
+    }
+    let width = picture.width as usize;
+    let mut rgb = vec![0; width * picture.height as usize * 3];
+    for (index, (place, tile)) in places.iter().zip(tiles).enumerate() {
+        let columns = place.width as usize;
+        let pixels = tile
+            .as_ref()
+            .strip_prefix(header(place.width, place.height).as_slice())
+            .filter(|pixels| pixels.len() == columns * place.height as usize * 3)
+            .ok_or(TileError::NotTheTile(index))?;
+        for (row, line) in (place.y as usize..).zip(pixels.chunks_exact(columns * 3)) {
+            let start = (row * width + place.x as usize) * 3;
+            rgb[start..][..columns * 3].copy_from_slice(line);
         }
     }
-    let (image, known) = image.ok_or(TileError::Missing(0))?;
-    match known.iter().filter(|known| !**known).count() {
-        0 => Ok(image),
-        missing => Err(TileError::Missing(missing as u64)),
-    }
+    Ok(rgb)
 }
