@@ -4,6 +4,7 @@ mod auth;
 mod blobs;
 mod content;
 mod events;
+mod extract;
 mod inputs;
 mod jobs;
 mod nodes;

@@ -1,1 +1,4 @@
-//! Tests over real sockets.
+//! Tests over real sockets, with certificates from a real realm and nodes that follow a script.
+
+mod end_to_end;
+mod support;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hearth_store::PartialName;
@@ -10,6 +10,7 @@ use hearth_wire::api::BlobStored;
 use hearth_wire::record::Fact;
 use hearth_wire::{Body as WireBody, Digest, NodeId, Role, limits};
 
+use super::extract::Path;
 use super::upload::{self, Part, Received};
 use super::{Caller, Problem, Shared, blocking, content};
 use crate::shell::Shell;

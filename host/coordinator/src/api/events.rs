@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use futures_util::{Stream, stream};
 use hearth_wire::JobId;
@@ -13,6 +13,7 @@ use hearth_wire::record::Fact;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::{Instant, sleep_until};
 
+use super::extract::{Named, Path};
 use super::{Caller, Problem, Shared, jobs};
 use crate::shell::Shell;
 use crate::views::{Happening, News, State as Shown, result_of_report};
@@ -42,7 +43,7 @@ struct Follower {
 pub(super) async fn stream(
     State(shell): Shared,
     caller: Caller,
-    Path(job): Path<JobId>,
+    Path(Named(job)): Path<Named<JobId>>,
 ) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
     let place = Arc::clone(&shell.followers).try_acquire_owned();
     let place = place.map_err(|_| {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hearth_store::{Partial, PartialName, StoreError};
@@ -15,6 +15,7 @@ use hearth_wire::{
 };
 use serde::Deserialize;
 
+use super::extract::{Named, Path, Query};
 use super::upload::{self, Part, Received};
 use super::{Caller, Problem, Shared, blocking, content};
 use crate::shell::Shell;
@@ -114,7 +115,7 @@ pub(super) async fn head(
 pub(super) async fn get(
     State(shell): Shared,
     caller: Caller,
-    Path((job, index)): Path<(JobId, TaskIndex)>,
+    Path((Named(job), Named(index))): Path<(Named<JobId>, Named<TaskIndex>)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let task = TaskId { job, index };

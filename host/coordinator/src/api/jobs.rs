@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use hearth_core::{Answer, Event};
 use hearth_wire::api::{JobAccepted, JobList, JobStatus, SubmitJob};
 use hearth_wire::{InputSet, JobId, JobOptions, JobSpec, ReleaseId, Role, Seq};
 use serde::Deserialize;
 
+use super::extract::{Named, Path, Query};
 use super::inputs::check_media_type;
 use super::{Caller, Problem, Shared, read_json};
 use crate::clock::unix_now;
@@ -133,12 +134,17 @@ pub(super) async fn accept(
             seq,
             tasks,
             existing,
-        } => Ok(JobAccepted {
-            job,
-            seq,
-            tasks,
-            existing,
-        }),
+        } => {
+            // So that the next request of this client sees its job, with or without `min_seq`. If the
+            // views lag, the job stands all the same.
+            let _ = shell.views.wait_for(seq).await;
+            Ok(JobAccepted {
+                job,
+                seq,
+                tasks,
+                existing,
+            })
+        }
         other => Err(Problem::ours(format!("{other:?} as answer to a submission"))),
     }
 }
@@ -166,7 +172,7 @@ pub(super) async fn list(
 pub(super) async fn status(
     State(shell): Shared,
     caller: Caller,
-    Path(job): Path<JobId>,
+    Path(Named(job)): Path<Named<JobId>>,
     Query(query): Query<MinSeq>,
 ) -> Result<Json<JobStatus>, Problem> {
     query.wait(&shell).await?;
@@ -184,7 +190,7 @@ pub(super) fn shown(shell: &Shell, caller: &Caller, job: JobId) -> Result<JobSta
 pub(super) async fn cancel(
     State(shell): Shared,
     caller: Caller,
-    Path(job): Path<JobId>,
+    Path(Named(job)): Path<Named<JobId>>,
 ) -> Result<Json<JobStatus>, Problem> {
     let owner = (caller.role != Role::Admin).then_some(caller.owner);
     let answer = shell

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use hearth_core::{Event, RequestRefusal};
 use hearth_wire::api::{ModeReport, NodeList, NodeState, NodeStatus, PerformanceMetrics, Revoked};
 use hearth_wire::message::Refusal;
 use hearth_wire::record::{NodeKind, Standing};
 use hearth_wire::{NodeId, Seq};
 
+use super::extract::{Path, Query};
 use super::jobs::MinSeq;
 use super::{Caller, Problem, Shared, blocking};
 use crate::clock::{iso_of_uptime, unix_now};

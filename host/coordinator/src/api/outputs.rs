@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TaskIndex};
 
+use super::extract::{Named, Path};
 use super::{Caller, Problem, Shared, blocking, content};
 use crate::views::{OutcomeError, Outcomes};
 
 pub(super) async fn get(
     State(shell): Shared,
     caller: Caller,
-    Path((job, index)): Path<(JobId, TaskIndex)>,
+    Path((Named(job), Named(index))): Path<(Named<JobId>, Named<TaskIndex>)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let task = TaskId { job, index };

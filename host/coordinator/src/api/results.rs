@@ -1,11 +1,12 @@
 //! Results, a page at a time and one by one.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use hearth_wire::api::{ProcessingResult, ResultPage, TaskStatus};
 use hearth_wire::{JobId, TaskId, TaskIndex, TrustPolicy};
 use serde::Deserialize;
 
+use super::extract::{Named, Path, Query};
 use super::jobs::{MinSeq, wait};
 use super::{Caller, Problem, Shared, blocking};
 use crate::shell::Shell;
@@ -39,7 +40,7 @@ struct Picked {
 pub(super) async fn page(
     State(shell): Shared,
     caller: Caller,
-    Path(job): Path<JobId>,
+    Path(Named(job)): Path<Named<JobId>>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<ResultPage>, Problem> {
     wait(&shell, query.min_seq).await?;
@@ -115,7 +116,7 @@ fn read_one(
 pub(super) async fn task(
     State(shell): Shared,
     caller: Caller,
-    Path((job, index)): Path<(JobId, TaskIndex)>,
+    Path((Named(job), Named(index))): Path<(Named<JobId>, Named<TaskIndex>)>,
     Query(query): Query<MinSeq>,
 ) -> Result<Json<TaskStatus>, Problem> {
     query.wait(&shell).await?;

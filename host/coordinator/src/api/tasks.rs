@@ -45,7 +45,6 @@ pub(super) async fn submit(
         ..JobOptions::default()
     };
     let accepted = jobs::accept(&shell, &caller, release, inputs, options).await?;
-    shell.views.wait_for(accepted.seq).await?;
     let shown = jobs::shown(&shell, &caller, accepted.job)?;
     let id = TaskId {
         job: accepted.job,
