@@ -9,7 +9,7 @@ use crate::job::Job;
 use crate::node::Node;
 
 pub(crate) fn state_hash(core: &Coordinator) -> Digest {
-    let mut hasher = Hasher::with_domain("hearth.state.v1")
+    let mut hasher = Bytes(Vec::with_capacity(1 << 16))
         .number(core.seq.0)
         .number(core.now.0)
         .number(core.epoch.counter)
@@ -69,10 +69,11 @@ pub(crate) fn state_hash(core: &Coordinator) -> Digest {
     for (index, node) in core.nodes.iter() {
         hasher = hash_node(hasher.number(index.into()), node);
     }
-    hash_attempts(hasher, core).finish()
+    let bytes = hash_attempts(hasher, core).0;
+    Hasher::with_domain("hearth.state.v1").raw(&bytes).finish()
 }
 
-fn hash_job(mut hasher: Hasher, core: &Coordinator, job: &Job) -> Hasher {
+fn hash_job(mut hasher: Bytes, core: &Coordinator, job: &Job) -> Bytes {
     let owner = core.owners.at(job.owner).map(|owner| owner.key);
     hasher = hasher
         .raw(job.release.0.as_bytes())
@@ -116,7 +117,7 @@ fn hash_job(mut hasher: Hasher, core: &Coordinator, job: &Job) -> Hasher {
     hasher.field(&bytes)
 }
 
-fn hash_node(mut hasher: Hasher, node: &Node) -> Hasher {
+fn hash_node(mut hasher: Bytes, node: &Node) -> Bytes {
     hasher = hasher
         .raw(node.id.0.as_bytes())
         .number(node.kind as u64)
@@ -151,7 +152,7 @@ fn hash_node(mut hasher: Hasher, node: &Node) -> Hasher {
     hasher
 }
 
-fn hash_attempts(mut hasher: Hasher, core: &Coordinator) -> Hasher {
+fn hash_attempts(mut hasher: Bytes, core: &Coordinator) -> Bytes {
     hasher = hasher.number(core.attempts.counter());
     for slot in core.attempts.free() {
         hasher = hasher.number((*slot).into());
@@ -185,4 +186,23 @@ fn hash_attempts(mut hasher: Hasher, core: &Coordinator) -> Hasher {
             .number(attempt.next.into());
     }
     hasher
+}
+
+/// The state as bytes: one hash over all is several times as fast as one call for each field.
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_le_bytes());
+        self
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn field(self, bytes: &[u8]) -> Self {
+        self.number(bytes.len() as u64).raw(bytes)
+    }
 }

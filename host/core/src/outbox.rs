@@ -55,7 +55,8 @@ impl Outbox {
         effects.extend(pauses.map(|(session, attempts)| Effect::Pause { session, attempts }));
         let resumes = out.resumes.into_iter();
         effects.extend(resumes.map(|(session, attempts)| Effect::Resume { session, attempts }));
-        for (session, (node, leases)) in out.grants {
+        let grants = out.grants.into_iter();
+        for (session, (node, leases)) in grants.filter(|(_, (_, leases))| !leases.is_empty()) {
             effects.push(Effect::Grant {
                 session,
                 node,

@@ -21,10 +21,10 @@ pub struct CrashReport {
 /// compares the hash with the one that the living core had after that step.
 pub fn crash_everywhere(seed: u64) -> CrashReport {
     let config = WorldConfig {
-        millis: 40_000,
+        millis: 15_000,
         volunteers: 6,
-        tasks_max: 120,
-        mishap_millis: 700,
+        tasks_max: 60,
+        mishap_millis: 400,
         message_luck: 60,
         crashes: false,
         keep_hashes: true,

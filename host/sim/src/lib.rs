@@ -18,3 +18,6 @@ mod world;
 pub use crash::{CrashReport, crash_everywhere};
 pub use fault::{Fault, Faults};
 pub use run::{Report, SimConfig, kept_seeds, run};
+
+#[cfg(test)]
+mod tests;

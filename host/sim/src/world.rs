@@ -300,7 +300,7 @@ impl World {
                 self.oracle.violate(violation.invariant, violation.detail);
             }
         }
-        let next = self.rng.range(2_000, 20_000);
+        let next = self.rng.range(5_000, 60_000);
         self.after(next, Happening::Look);
     }
 

@@ -258,10 +258,22 @@ impl Coordinator {
             return;
         };
         let session = self.nodes.at(attempt.node).and_then(|node| node.session);
-        if let Some(session) = session {
-            let cancels = self.out.cancels.entry(session).or_default();
-            cancels.push(attempt.id);
+        let Some(session) = session else {
+            return;
+        };
+        // What was granted in this very step has not left: it never will.
+        if let Some((_, grants)) = self.out.grants.get_mut(&session) {
+            let before = grants.len();
+            grants.retain(|grant| grant.attempt != attempt.id);
+            if grants.len() < before {
+                return;
+            }
         }
+        self.out
+            .cancels
+            .entry(session)
+            .or_default()
+            .push(attempt.id);
     }
 
     pub(super) fn fold_lease_ended(&mut self, id: AttemptId) -> Folded {

@@ -93,7 +93,9 @@ impl Oracle {
                 if node.is_usable() && self.fits(node, job, check) {
                     let declined = node.declined.contains(&job.spec.release);
                     let (kind, free) = (node.kind, node.free_slots());
-                    text += &format!(" {} {kind:?} free {free} declined {declined}", id.short());
+                    let slots = node.capacity.slots;
+                    text += &format!(" {} {kind:?} free {free} of {slots}", id.short());
+                    text += if declined { " declined" } else { "" };
                 }
             }
         }

@@ -29,8 +29,13 @@ impl World {
             3 => self.break_link(),
             4 => self.second_session(),
             5 => {
-                if self.config.crashes {
+                // Rarer than the rest: each one replays the whole journal.
+                if !self.config.crashes || !self.rng.once_in(3) {
+                } else if self.rng.once_in(5) {
                     self.crash_coordinator();
+                } else {
+                    // In the middle of the next step that has something to write.
+                    self.shell.crash_soon = true;
                 }
             }
             6 => {
@@ -185,6 +190,7 @@ impl World {
     /// Faults stop: every machine works, is honest, and is reached; there are some of every kind.
     pub(crate) fn make_peace(&mut self) {
         self.quiet = true;
+        self.shell.crash_soon = false;
         if !self.shell.up {
             self.restart_coordinator();
         }
@@ -212,6 +218,7 @@ impl World {
                 let index = self.add_node(kind);
                 let node = &mut self.nodes[index];
                 node.location = place.to_owned();
+                node.pace = 100;
                 node.capabilities = vec!["gpu".to_owned()];
                 node.engine.version = [48, 0, 8];
                 node.capacity = Capacity {

@@ -302,7 +302,8 @@ impl World {
                 millis *= self.rng.range(5, 40);
             } else if self.rng.once_in(1_000) {
                 self.fault(Fault::StuckRun);
-                millis = 40_000_000;
+                // The node gives it up itself, long after its lease has ended.
+                millis = grant.millis * 2;
             }
             if self.rng.once_in(40) && millis > 500 {
                 self.make_checkpoint(index, attempt);
@@ -348,7 +349,11 @@ impl World {
             return;
         }
         let (task, took) = (run.grant.task, run.left);
-        let outcome = self.outcome(index, task);
+        let outcome = if took == run.grant.millis * 2 {
+            Outcome::Inconclusive(Inconclusive::Deadline)
+        } else {
+            self.outcome(index, task)
+        };
         let report = ReportIn {
             attempt,
             task,

@@ -25,6 +25,8 @@ pub(crate) struct Shell {
     /// Counts starts, so that what was scheduled before one is ignored after it.
     pub(crate) life: u64,
     flushing: bool,
+    /// Die before the next records are durable.
+    pub(crate) crash_soon: bool,
     tick_at: Option<u64>,
     ticks: (u64, u32),
     /// Core's clock less the world's.
@@ -49,6 +51,7 @@ impl Shell {
             up: false,
             life: 0,
             flushing: false,
+            crash_soon: false,
             tick_at: None,
             ticks: (0, 0),
             offset: 0,
@@ -135,6 +138,10 @@ impl World {
             self.after(wait, Happening::Flush(life));
         }
         self.plan_tick();
+        if self.shell.crash_soon && count > 0 {
+            self.shell.crash_soon = false;
+            self.crash_coordinator();
+        }
     }
 
     /// The clock was set: what was planned by the old one is wrong.
@@ -230,7 +237,6 @@ impl World {
         self.shell.tick_at = None;
         self.shell.links.clear();
         self.shell.by_session.clear();
-        self.clients.forget_answers();
         for index in 0..self.nodes.len() {
             self.node_hangs_up(index);
         }

@@ -1,0 +1,47 @@
+//! The short form of the campaign: `cargo xtask sim --hours 200` is the long one.
+
+use crate::{Fault, SimConfig, crash_everywhere, kept_seeds, run};
+
+fn hours(seed: u64, hours: u32) -> crate::Report {
+    run(&SimConfig {
+        seed,
+        hours,
+        stop_at_violation: true,
+    })
+}
+
+#[test]
+fn hours_without_a_violation_and_with_every_fault() {
+    let report = hours(20_261, 4);
+    assert_eq!(report.violations, Vec::<String>::new());
+    assert!(report.events >= 4 * 40_000, "{} events", report.events);
+    for fault in Fault::ALL {
+        assert!(report.faults.count(*fault) > 0, "no {}", fault.word());
+    }
+    assert!(report.settled > 10_000 && report.replays > 10);
+}
+
+#[test]
+fn seeds_that_once_failed_do_not_any_more() {
+    let seeds = kept_seeds();
+    assert!(!seeds.is_empty());
+    for seed in seeds {
+        assert_eq!(hours(seed, 1).violations, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_and_another_is_not() {
+    let (first, again, other) = (hours(7, 1), hours(7, 1), hours(8, 1));
+    assert_eq!(first, again);
+    assert_ne!(first.hash, other.hash);
+}
+
+#[test]
+fn a_crash_after_any_step_replays_to_the_same_state() {
+    for seed in 0..4 {
+        let report = crash_everywhere(seed);
+        assert_eq!(report.violations, Vec::<String>::new());
+        assert!(report.steps > 200, "{} steps", report.steps);
+    }
+}
