@@ -100,7 +100,11 @@ impl Doors {
     /// it allows is read here.
     fn identify(&self, accepted: &Accepted) -> Option<Verified<Peer>> {
         let certificate = accepted.peer_cert_der.as_ref()?;
-        let peer = self.shell.authority.ca().verify_peer(certificate, unix_now());
+        let peer = self
+            .shell
+            .authority
+            .ca()
+            .verify_peer(certificate, unix_now());
         peer.inspect_err(|error| {
             tracing::debug!(peer = %accepted.peer_addr, %error, "certificate refused");
         })

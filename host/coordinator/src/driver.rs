@@ -18,8 +18,8 @@ use crate::clock::Clock;
 use crate::error::CoordinatorError;
 use crate::metrics::Metrics;
 
-pub(crate) use outbox::{Command, SessionOutbox};
 use outbox::Outboxes;
+pub(crate) use outbox::{Command, SessionOutbox};
 use sync::SyncThread;
 
 /// Batches that may be written and not yet synced. More would let acks fall behind by more than a

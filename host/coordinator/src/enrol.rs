@@ -88,10 +88,7 @@ async fn remember(shell: &Shell, redemption: &Redemption) -> Result<(), Problem>
     Ok(())
 }
 
-async fn renew(
-    State(shell): State<Arc<Shell>>,
-    body: Body,
-) -> Result<Json<Enrolled>, Problem> {
+async fn renew(State(shell): State<Arc<Shell>>, body: Body) -> Result<Json<Enrolled>, Problem> {
     let request: RenewRequest = read(body).await?;
     let certificate = {
         let trusted = shell.trusted();

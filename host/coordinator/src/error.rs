@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use hearth_core::ReplayError;
 use hearth_identity::DirError;
 use hearth_store::StoreError;
-use hearth_wire::codec::DecodeError;
 use hearth_wire::Seq;
+use hearth_wire::codec::DecodeError;
 
 /// Why a coordinator does not start or stops by itself. The operator is to blame unless a variant
 /// says otherwise.

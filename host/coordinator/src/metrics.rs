@@ -81,17 +81,49 @@ impl Metrics {
     pub(crate) fn write(&self, out: &mut Exposition) {
         for (name, help, counter) in [
             ("events_total", "Events that core handled.", &self.events),
-            ("records_total", "Records written to the journal.", &self.records),
+            (
+                "records_total",
+                "Records written to the journal.",
+                &self.records,
+            ),
             ("commits_total", "Groups of records written.", &self.commits),
-            ("sessions_total", "Sessions of nodes that began.", &self.sessions),
-            ("sessions_silent_total", "Sessions ended by silence.", &self.silent),
-            ("sessions_refused_total", "Sessions refused or ended for a violation.", &self.refused_sessions),
-            ("reports_refused_total", "Reports that were not believed.", &self.refused_reports),
+            (
+                "sessions_total",
+                "Sessions of nodes that began.",
+                &self.sessions,
+            ),
+            (
+                "sessions_silent_total",
+                "Sessions ended by silence.",
+                &self.silent,
+            ),
+            (
+                "sessions_refused_total",
+                "Sessions refused or ended for a violation.",
+                &self.refused_sessions,
+            ),
+            (
+                "reports_refused_total",
+                "Reports that were not believed.",
+                &self.refused_reports,
+            ),
             ("heartbeats_total", "Heartbeats of nodes.", &self.heartbeats),
             ("requests_total", "Requests to the API.", &self.requests),
-            ("requests_refused_total", "Requests to the API that were refused.", &self.refused_requests),
-            ("events_missed_total", "Events that slow readers did not get.", &self.missed_events),
-            ("local_host_starts_total", "Starts of the local host.", &self.local_starts),
+            (
+                "requests_refused_total",
+                "Requests to the API that were refused.",
+                &self.refused_requests,
+            ),
+            (
+                "events_missed_total",
+                "Events that slow readers did not get.",
+                &self.missed_events,
+            ),
+            (
+                "local_host_starts_total",
+                "Starts of the local host.",
+                &self.local_starts,
+            ),
         ] {
             out.counter(name, help, counter.get());
         }

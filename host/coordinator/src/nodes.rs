@@ -128,11 +128,6 @@ impl Connections {
         }
     }
 
-    /// Everybody who is connected.
-    pub(crate) fn all(&self) -> Vec<Arc<Connected>> {
-        self.lock().connected.values().cloned().collect()
-    }
-
     /// How many are connected.
     pub(crate) fn count(&self) -> usize {
         self.lock().connected.len()

@@ -110,12 +110,7 @@ impl Releases {
         cache.get(&id).cloned()
     }
 
-    fn remember(
-        &self,
-        id: ReleaseId,
-        release: &Release,
-        manifest: &Manifest,
-    ) -> Arc<KnownRelease> {
+    fn remember(&self, id: ReleaseId, release: &Release, manifest: &Manifest) -> Arc<KnownRelease> {
         let known = Arc::new(KnownRelease {
             release: release.clone(),
             manifest: manifest.clone(),

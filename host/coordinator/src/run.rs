@@ -123,10 +123,7 @@ impl Running {
     }
 }
 
-async fn start(
-    config: CoordinatorConfig,
-    shutdown: Shutdown,
-) -> Result<Running, CoordinatorError> {
+async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running, CoordinatorError> {
     let realm = RealmDir::open(&config.realm)?;
     let opening = config.clone();
     let data = realm.data_dir();

@@ -15,7 +15,7 @@ use hearth_wire::message::{CoordinatorMessage, NodeMessage, Refusal, Welcome};
 use hearth_wire::{AttemptId, Epoch, NodeId, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::driver::Command;
 use crate::nodes::Connected;
@@ -73,13 +73,20 @@ impl From<crate::driver::Stopped> for End {
 type FromNode = Receiver<NodeMessage>;
 type ToNode = Sender<CoordinatorMessage>;
 
+/// How long a last word may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves one connection of a node until it ends.
 ///
 /// A session is a task of its own, so that nothing which one node does or sends can hold up
 /// another. It owns the node's heartbeats and rates, fills leases, checks reports, and tells core of
 /// changes only.
-pub(crate) async fn serve<S>(shell: Arc<Shell>, stream: S, member: Member, deadline: Option<Instant>)
-where
+pub(crate) async fn serve<S>(
+    shell: Arc<Shell>,
+    stream: S,
+    member: Member,
+    deadline: Option<Instant>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let limits = SocketLimits {
@@ -88,7 +95,7 @@ where
     };
     let node = member.node();
     let socket = Socket::<NodeMessage, CoordinatorMessage>::accept(stream, PATH, deadline, limits);
-    let (sender, receiver) = match socket.await {
+    let (sender, mut receiver) = match socket.await {
         Ok(ends) => ends,
         Err(error) => {
             tracing::debug!(node = %node.short(), %error, "no session");
@@ -96,7 +103,7 @@ where
         }
     };
     shell.metrics.sessions.inc();
-    let end = Session::run(&shell, member, &sender, receiver).await;
+    let end = Session::run(&shell, member, &sender, &mut receiver).await;
     match end {
         End::Refused(refusal) => {
             shell.metrics.refused_sessions.inc();
@@ -111,8 +118,9 @@ where
         }
         End::Stopped => farewell(&sender, &Refusal::ShuttingDown),
     }
-    // The sender's task flushes and closes; it must not be cut off by this task's end.
-    let _ = tokio::time::timeout(Duration::from_secs(2), sender.ended()).await;
+    // The sender's task flushes and closes; the receiver, whose end would cut it off, waits for it.
+    let _ = tokio::time::timeout(FAREWELL, sender.ended()).await;
+    drop(receiver);
 }
 
 fn farewell(sender: &ToNode, refusal: &Refusal) {
@@ -142,7 +150,7 @@ impl<'a> Session<'a> {
         shell: &'a Arc<Shell>,
         member: Member,
         sender: &'a ToNode,
-        mut receiver: FromNode,
+        receiver: &mut FromNode,
     ) -> End {
         let batch = match receiver.recv().await {
             Ok(batch) => batch,
@@ -185,12 +193,13 @@ impl<'a> Session<'a> {
     async fn work(
         mut self,
         first: Vec<NodeMessage>,
-        mut receiver: FromNode,
+        receiver: &mut FromNode,
         connected: &Connected,
     ) -> End {
         let mut ending = connected.ending();
         let mut shutdown = self.shell.shutdown.clone();
         let mut policy = self.shell.policy_changes.subscribe();
+        let mut silence = Silence::new(receiver);
         if let Err(end) = self.hear(first).await {
             return end;
         }
@@ -202,9 +211,13 @@ impl<'a> Session<'a> {
                     None => Err(Refusal::Slow.into()),
                 },
                 batch = receiver.recv() => match batch {
-                    Ok(batch) => self.hear(batch).await,
+                    Ok(batch) => {
+                        silence.broken(receiver);
+                        self.hear(batch).await
+                    }
                     Err(error) => Err(error.into()),
                 },
+                () = sleep_until(silence.look_at) => silence.look(receiver),
                 reason = asked(&mut ending) => Err(reason.into()),
                 Ok(()) = policy.changed() => self.tell_policy().await,
                 () = shutdown.requested() => Err(Refusal::ShuttingDown.into()),
@@ -266,6 +279,49 @@ impl<'a> Session<'a> {
             Command::Close(refusal) => return Err(refusal.into()),
         };
         say(self.sender, &message).await
+    }
+}
+
+/// How long a node has been silent. The receiver cannot tell: it is asked anew whenever something
+/// else happens.
+struct Silence {
+    bytes: u64,
+    look_at: Instant,
+    suspected: bool,
+}
+
+impl Silence {
+    const LIMIT: Duration = Duration::from_millis(limits::SILENCE_MILLIS);
+    /// A second look, because this task may have been busy while bytes waited to be read.
+    const AGAIN: Duration = Duration::from_millis(100);
+
+    fn new(receiver: &FromNode) -> Self {
+        Self {
+            bytes: receiver.received_bytes(),
+            look_at: Instant::now() + Self::LIMIT,
+            suspected: false,
+        }
+    }
+
+    /// Bytes came just now.
+    fn broken(&mut self, receiver: &FromNode) {
+        self.bytes = receiver.received_bytes();
+        self.look_at = Instant::now() + Self::LIMIT;
+        self.suspected = false;
+    }
+
+    fn look(&mut self, receiver: &FromNode) -> Result<(), End> {
+        let bytes = receiver.received_bytes();
+        if bytes != self.bytes {
+            *self = Self::new(receiver);
+            return Ok(());
+        }
+        if self.suspected {
+            return Err(SocketError::Silent { limit: Self::LIMIT }.into());
+        }
+        self.suspected = true;
+        self.look_at = Instant::now() + Self::AGAIN;
+        Ok(())
     }
 }
 

@@ -62,7 +62,6 @@ pub(crate) struct Trusted {
 /// What is needed to fill a lease or to check a report.
 #[derive(Debug, Clone)]
 pub(crate) struct JobFacts {
-    pub(crate) job: JobId,
     pub(crate) release: Arc<KnownRelease>,
     pub(crate) release_id: ReleaseId,
     pub(crate) seed: Digest,
@@ -124,7 +123,6 @@ impl Shell {
         };
         let set = self.inputs.open(inputs.root).await?;
         Ok(JobFacts {
-            job,
             release: self.releases.get(release_id)?,
             release_id,
             seed,

@@ -1,4 +1,7 @@
 //! Tests over real sockets, with certificates from a real realm and nodes that follow a script.
 
 mod end_to_end;
+mod hostile;
+mod members;
+mod restart;
 mod support;

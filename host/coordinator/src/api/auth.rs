@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::HeaderMap;
 use hearth_identity::{BearerToken, BearerTokens, Peer, Verified};
 use hearth_net::http::guard::HostPolicy;
 use hearth_wire::{Hasher, KeyId, NodeId, Role};

@@ -27,7 +27,9 @@ pub(super) async fn put(
         Role::Node => {
             // An output or a checkpoint: only of work that it has.
             if !shell.views.read().has_lease(caller.node) {
-                return Err(Problem::forbidden("a node uploads only while it has a lease"));
+                return Err(Problem::forbidden(
+                    "a node uploads only while it has a lease",
+                ));
             }
             limits::OUTPUT_BYTES_MAX.max(limits::CHECKPOINT_BYTES_MAX)
         }
@@ -97,8 +99,10 @@ fn may_read(shell: &Shell, caller: &Caller, digest: Digest) -> bool {
         Role::Author => state.jobs.values().any(|job| {
             job.spec.owner == caller.owner && component(&state, job.spec.release) == Some(digest)
         }),
-        Role::Node => leased_component(&state, caller.node, digest)
-            || leased_checkpoint(shell, &state, caller.node, digest),
+        Role::Node => {
+            leased_component(&state, caller.node, digest)
+                || leased_checkpoint(shell, &state, caller.node, digest)
+        }
         _ => false,
     }
 }

@@ -44,9 +44,7 @@ pub(super) fn of_file(
             let want = PIECE_BYTES.min((end - at) as usize);
             let read = tokio::task::spawn_blocking(move || read(&file, at, want)).await;
             match read {
-                Ok(Ok(piece)) if piece.is_empty() => {
-                    Err(std::io::ErrorKind::UnexpectedEof.into())
-                }
+                Ok(Ok(piece)) if piece.is_empty() => Err(std::io::ErrorKind::UnexpectedEof.into()),
                 Ok(Ok(piece)) => {
                     let next = at + piece.len() as u64;
                     Ok(Some((piece, next)))
@@ -86,7 +84,10 @@ fn respond(window: Window, len: u64, media_type: &str, body: Body) -> Response {
     let media_type = HeaderValue::from_str(media_type)
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_TYPE, media_type);
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_LENGTH, window.len.into());
     if window.partial {

@@ -175,7 +175,6 @@ impl Follower {
                 task,
                 record,
                 report,
-                ..
             } => {
                 if task.job != self.job {
                     return None;

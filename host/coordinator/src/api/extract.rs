@@ -21,11 +21,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let found = axum::extract::Path::<T>::from_request_parts(parts, state).await;
-        found
-            .map(|axum::extract::Path(value)| Self(value))
-            .map_err(|error: rejection::PathRejection| {
-                Problem::bad_request("bad-path", error.body_text())
-            })
+        found.map(|axum::extract::Path(value)| Self(value)).map_err(
+            |error: rejection::PathRejection| Problem::bad_request("bad-path", error.body_text()),
+        )
     }
 }
 

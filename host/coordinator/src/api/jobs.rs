@@ -115,9 +115,9 @@ pub(super) async fn accept(
     };
     known?;
     let set = shell.inputs.open(inputs.root).await?;
-    set.index.matches(&inputs).map_err(|error| {
-        Problem::bad_request("inputs-mismatch", error.to_string())
-    })?;
+    set.index
+        .matches(&inputs)
+        .map_err(|error| Problem::bad_request("inputs-mismatch", error.to_string()))?;
     let spec = JobSpec {
         release,
         inputs,
@@ -145,7 +145,9 @@ pub(super) async fn accept(
                 existing,
             })
         }
-        other => Err(Problem::ours(format!("{other:?} as answer to a submission"))),
+        other => Err(Problem::ours(format!(
+            "{other:?} as answer to a submission"
+        ))),
     }
 }
 

@@ -35,7 +35,9 @@ pub(super) async fn list(
 fn node_status(shell: &Shell, view: &NodeView) -> NodeStatus {
     let node = view.profile.node;
     let connected = shell.connections.get(node).filter(|_| view.connected);
-    let load = connected.map(|connected| connected.load()).unwrap_or_default();
+    let load = connected
+        .map(|connected| connected.load())
+        .unwrap_or_default();
     let ended = view.results + view.failures;
     let status = match view.standing {
         Standing::Good if view.may_work() => NodeState::Active,

@@ -86,7 +86,13 @@ fn operation_id(route: &Route) -> String {
     let path: String = route
         .path
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '_'
+            }
+        })
         .collect();
     format!("{}{path}", route.method)
 }

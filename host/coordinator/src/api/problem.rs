@@ -63,7 +63,10 @@ impl Problem {
     }
 
     pub(crate) fn json(error: &serde_json::Error) -> Self {
-        Self::bad_request("bad-json", format!("the body is not what it should be: {error}"))
+        Self::bad_request(
+            "bad-json",
+            format!("the body is not what it should be: {error}"),
+        )
     }
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
@@ -206,7 +209,9 @@ impl From<NotYet> for Problem {
 impl From<RequestRefusal> for Problem {
     fn from(refusal: RequestRefusal) -> Self {
         let text = refusal.to_string();
-        let (message, next) = text.split_once("; ").unwrap_or((&text, "change the request"));
+        let (message, next) = text
+            .split_once("; ")
+            .unwrap_or((&text, "change the request"));
         let (status, code) = match refusal {
             RequestRefusal::UnknownRelease(_) => (StatusCode::NOT_FOUND, "unknown-release"),
             RequestRefusal::ReleaseRevoked(_) => (StatusCode::CONFLICT, "release-revoked"),

@@ -28,7 +28,10 @@ pub(super) async fn invite(
         .parse()
         .map_err(|error| Problem::bad_request("bad-role", format!("{error}")))?;
     if role == Role::Coordinator {
-        return Err(Problem::bad_request("bad-role", "coordinators are not invited"));
+        return Err(Problem::bad_request(
+            "bad-role",
+            "coordinators are not invited",
+        ));
     }
     if !(1..=INVITATION_SECONDS_MAX).contains(&request.ttl_seconds) {
         return Err(Problem::bad_request(
@@ -37,7 +40,8 @@ pub(super) async fn invite(
         ));
     }
     let signer = Arc::clone(&shell);
-    let token = blocking(move || signer.dir.invite(role, request.ttl_seconds, unix_now())).await??;
+    let token =
+        blocking(move || signer.dir.invite(role, request.ttl_seconds, unix_now())).await??;
     Ok((StatusCode::CREATED, Json(Invitation { token })))
 }
 
@@ -74,19 +78,59 @@ pub(super) async fn metrics(State(shell): Shared) -> impl IntoResponse {
     out.counter("leases_total", "Leases granted.", totals.leases);
     out.counter("reports_total", "Reports that counted.", totals.reports);
     out.counter("results_settled_total", "Results settled.", totals.settled);
-    out.counter("tasks_failed_total", "Tasks without a result.", totals.failed);
-    out.counter("retries_total", "Leases beyond the first of a task.", totals.retries);
-    out.counter("nodes_lost_total", "Times that a node was lost.", totals.nodes_lost);
-    out.gauge("tasks_queued", "Tasks that wait for a lease.", report.queued);
+    out.counter(
+        "tasks_failed_total",
+        "Tasks without a result.",
+        totals.failed,
+    );
+    out.counter(
+        "retries_total",
+        "Leases beyond the first of a task.",
+        totals.retries,
+    );
+    out.counter(
+        "nodes_lost_total",
+        "Times that a node was lost.",
+        totals.nodes_lost,
+    );
+    out.gauge(
+        "tasks_queued",
+        "Tasks that wait for a lease.",
+        report.queued,
+    );
     out.gauge("attempts_live", "Attempts that are live.", live as u64);
-    out.gauge("nodes_connected", "Nodes connected.", shell.connections.count() as u64);
-    out.gauge("volunteers", "Volunteers that take work.", report.volunteers.into());
-    out.gauge("volunteer_slots", "Their slots.", report.volunteer_slots.into());
-    out.gauge("trusted_slots", "Slots of trusted nodes.", report.trusted_slots.into());
+    out.gauge(
+        "nodes_connected",
+        "Nodes connected.",
+        shell.connections.count() as u64,
+    );
+    out.gauge(
+        "volunteers",
+        "Volunteers that take work.",
+        report.volunteers.into(),
+    );
+    out.gauge(
+        "volunteer_slots",
+        "Their slots.",
+        report.volunteer_slots.into(),
+    );
+    out.gauge(
+        "trusted_slots",
+        "Slots of trusted nodes.",
+        report.trusted_slots.into(),
+    );
     out.gauge("journal_seq", "The newest record shown.", seq.0);
-    out.gauge("driver_waiting", "Actions that wait for the driver.", shell.driver.waiting() as u64);
+    out.gauge(
+        "driver_waiting",
+        "Actions that wait for the driver.",
+        shell.driver.waiting() as u64,
+    );
     out.gauge("blob_bytes", "Bytes of blobs.", shell.blobs.used_bytes());
-    out.gauge("input_bytes", "Bytes of input sets.", shell.inputs.store().used_bytes());
+    out.gauge(
+        "input_bytes",
+        "Bytes of input sets.",
+        shell.inputs.store().used_bytes(),
+    );
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, out.finish())
 }

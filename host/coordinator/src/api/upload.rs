@@ -139,9 +139,7 @@ pub(super) async fn state(store: BlobStore, name: PartialName) -> Result<Respons
     .await??;
     Ok(match (complete, partial) {
         (Some(len), _) => (StatusCode::OK, [(CONTENT_LENGTH, len)]).into_response(),
-        (None, Some(offset)) => {
-            (StatusCode::NOT_FOUND, [(UPLOAD_OFFSET, offset)]).into_response()
-        }
+        (None, Some(offset)) => (StatusCode::NOT_FOUND, [(UPLOAD_OFFSET, offset)]).into_response(),
         (None, None) => StatusCode::NOT_FOUND.into_response(),
     })
 }
@@ -169,7 +167,13 @@ mod tests {
         };
         assert_eq!(part("bytes 4-9/10"), Some(expected));
         assert_eq!(part("bytes 0-0/*"), Some(whole));
-        for bad in ["bytes 4-3/10", "bytes 4-10/10", "4-9/10", "bytes */10", "bytes -1-3/9"] {
+        for bad in [
+            "bytes 4-3/10",
+            "bytes 4-10/10",
+            "4-9/10",
+            "bytes */10",
+            "bytes -1-3/9",
+        ] {
             assert_eq!(part(bad), None, "{bad}");
         }
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use hearth_core::{Config, Coordinator, Event};
 use hearth_identity::Redemptions;
 use hearth_store::{BlobConfig, BlobStore, DirLock, Journal, JournalConfig, StoreError};
+use hearth_wire::RealmId;
 use hearth_wire::codec;
 use hearth_wire::record::{Fact, Record};
-use hearth_wire::RealmId;
 
 use crate::clock::{Clock, unix_millis};
 use crate::config::CoordinatorConfig;
@@ -80,7 +80,11 @@ pub(super) fn open(
     if let Some(cut) = &recovery.cut {
         tracing::warn!(?cut, "an unfinished write at the journal's end was cut");
     }
-    tracing::info!(records = recovery.records, bytes = recovery.bytes, "journal read");
+    tracing::info!(
+        records = recovery.records,
+        bytes = recovery.bytes,
+        "journal read"
+    );
     let clock = Clock::starting_at(core.now());
     begin(&mut core, clock, &mut journal, &mut state)?;
     Ok(Opened {

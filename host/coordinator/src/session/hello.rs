@@ -26,11 +26,7 @@ pub(super) struct Greeted {
 }
 
 /// Checks a hello and takes the node in.
-pub(super) fn greet(
-    shell: &Arc<Shell>,
-    member: &Member,
-    hello: Hello,
-) -> Result<Greeted, Refusal> {
+pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result<Greeted, Refusal> {
     check(&hello)?;
     let node = member.node();
     let (kind, key) = match member {

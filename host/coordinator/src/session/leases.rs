@@ -6,9 +6,7 @@ use std::sync::Arc;
 use hearth_core::{Event, Grant, ReportIn};
 use hearth_wire::message::{CoordinatorMessage, Input, InputSource, Lease, ReleaseRef};
 use hearth_wire::record::{Fact, Record};
-use hearth_wire::{
-    Checkpoint, Inconclusive, JobId, Outcome, ReleaseId, Seq, codec, limits,
-};
+use hearth_wire::{Checkpoint, Inconclusive, JobId, Outcome, ReleaseId, Seq, codec, limits};
 
 use super::inbound::Inbound;
 use super::{End, ToNode, say};
@@ -112,11 +110,7 @@ struct Filled {
     failed: Vec<ReportIn>,
 }
 
-fn fill(
-    shell: &Shell,
-    grants: &[Grant],
-    jobs: &BTreeMap<JobId, Option<JobFacts>>,
-) -> Filled {
+fn fill(shell: &Shell, grants: &[Grant], jobs: &BTreeMap<JobId, Option<JobFacts>>) -> Filled {
     let mut filled = Filled {
         leases: Vec::with_capacity(grants.len()),
         failed: Vec::new(),
@@ -166,7 +160,9 @@ fn fill_one(shell: &Shell, grant: &Grant, facts: &JobFacts) -> Option<Lease> {
         priority: grant.priority,
         millis: grant.millis,
         // Without its checkpoint a task starts again, which costs time and changes no outcome.
-        checkpoint: grant.checkpoint.and_then(|seq| checkpoint(shell, grant, seq)),
+        checkpoint: grant
+            .checkpoint
+            .and_then(|seq| checkpoint(shell, grant, seq)),
     })
 }
 

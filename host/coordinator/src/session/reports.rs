@@ -6,9 +6,7 @@ use std::sync::Arc;
 use hearth_core::ReportIn;
 use hearth_identity::{accept_local_reports, verify_reports};
 use hearth_wire::message::{Refusal, Report, ReportBatch};
-use hearth_wire::{
-    Body, EngineId, Inconclusive, JobId, Outcome, TaskError, limits,
-};
+use hearth_wire::{Body, EngineId, Inconclusive, JobId, Outcome, TaskError, limits};
 
 use super::{Member, protocol};
 use crate::shell::{JobFacts, Shell};
@@ -110,7 +108,9 @@ async fn fits(
         return Err(Unfit::Text);
     }
     if let Some(facts) = facts
-        && facts.content(report.task).is_some_and(|content| content != report.content)
+        && facts
+            .content(report.task)
+            .is_some_and(|content| content != report.content)
     {
         return Err(Unfit::Content);
     }

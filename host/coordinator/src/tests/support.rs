@@ -12,8 +12,8 @@ use hearth_net::http::{Client, ClientLimits, HttpError, UploadSource};
 use hearth_net::socket::{PATH, Receiver, Sender, Socket, SocketError, SocketLimits};
 use hearth_net::tls::{Alpn, ClientTls, Endpoint, Identity, connect};
 use hearth_wire::api::{
-    EnrolRequest, Enrolled, InputSetStored, Invitation, InvitationRequest, JobAccepted, JobState,
-    JobStatus, ReleaseAdded, ResultPage, SubmitJob,
+    EnrolRequest, Enrolled, Invitation, InvitationRequest, JobAccepted, JobState, JobStatus,
+    ReleaseAdded, ResultPage, SubmitJob,
 };
 use hearth_wire::codec::encode;
 use hearth_wire::message::{
@@ -128,7 +128,10 @@ fn client_tls(realm: &Path, own: TlsIdentity) -> ClientTls {
 
 /// The owner's client.
 pub(super) fn admin(realm: &Path, addr: SocketAddr) -> Client {
-    let own = RealmDir::open(realm).unwrap().admin_tls(unix_now()).unwrap();
+    let own = RealmDir::open(realm)
+        .unwrap()
+        .admin_tls(unix_now())
+        .unwrap();
     let tls = client_tls(realm, own);
     Client::tls(endpoint(addr), tls, Alpn::Http, ClientLimits::default())
 }
@@ -372,7 +375,11 @@ impl FakeNode {
         }
         let to = node.to.clone();
         node.beat = tokio::spawn(async move {
-            while to.send(&NodeMessage::Heartbeat(Load::default())).await.is_ok() {
+            while to
+                .send(&NodeMessage::Heartbeat(Load::default()))
+                .await
+                .is_ok()
+            {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
         });
@@ -486,8 +493,7 @@ impl FakeNode {
                     for chunk in leases.chunks(128) {
                         let reports: Vec<_> =
                             chunk.iter().map(|lease| self.report(lease)).collect();
-                        let batch =
-                            sign_reports(self.dir.key(), encode_reports(&reports)).unwrap();
+                        let batch = sign_reports(self.dir.key(), encode_reports(&reports)).unwrap();
                         if self.to.send(&NodeMessage::Reports(batch)).await.is_err() {
                             return;
                         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hearth_wire::api::{JobCounts, JobState, TaskState};
-use hearth_wire::{JobSpec, Millis, Seq, TaskIndex};
+use hearth_wire::{JobSpec, Millis, TaskIndex};
 
 use super::task::{Stage, TaskView};
 
@@ -12,8 +12,6 @@ use super::task::{Stage, TaskView};
 pub(crate) struct JobView {
     pub(crate) spec: JobSpec,
     pub(crate) submitted: Millis,
-    /// The record that made it.
-    pub(crate) seq: Seq,
     pub(crate) ended: Option<Millis>,
     pub(crate) state: JobState,
     pub(crate) tasks: Vec<TaskView>,
@@ -25,12 +23,11 @@ pub(crate) struct JobView {
 }
 
 impl JobView {
-    pub(crate) fn new(spec: JobSpec, submitted: Millis, seq: Seq) -> Self {
+    pub(crate) fn new(spec: JobSpec, submitted: Millis) -> Self {
         let count = spec.inputs.count;
         Self {
             spec,
             submitted,
-            seq,
             ended: None,
             state: JobState::Open,
             tasks: vec![TaskView::NEW; count as usize],

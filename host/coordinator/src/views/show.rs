@@ -1,5 +1,6 @@
 //! From what is kept to what is shown.
 
+use base64::Engine as _;
 use hearth_store::{Position, Reader, StoreError};
 use hearth_wire::api::{
     JobStatus, ModeReport, ModeSwitch, NodeShare, OutputEncoding, ProcessingResult, ResultBody,
@@ -10,7 +11,6 @@ use hearth_wire::record::{Fact, Record, ReportFact, Verdict};
 use hearth_wire::{
     Body, Inconclusive, JobId, Outcome, Output, TaskError, TaskId, TaskIndex, TrustPolicy,
 };
-use base64::Engine as _;
 
 use super::{JobView, State, TaskView};
 

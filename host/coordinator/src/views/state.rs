@@ -6,7 +6,8 @@ use std::sync::Arc;
 use hearth_store::{Entry, Position};
 use hearth_wire::api::JobState;
 use hearth_wire::record::{
-    Fact, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact, Standing, TaskEnd, Verdict,
+    Fact, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact, Standing,
+    TaskEnd, Verdict,
 };
 use hearth_wire::{
     AttemptId, Epoch, JobId, Millis, NodeId, ReleaseId, Seq, TaskId, TaskIndex, TrustPolicy,
@@ -97,7 +98,6 @@ pub(crate) enum Happening {
     /// A task has a result; `report` is its position in the record.
     Result {
         task: TaskId,
-        node: NodeId,
         record: Arc<Record>,
         report: usize,
     },
@@ -146,7 +146,7 @@ impl State {
             Fact::Submitted { job, spec } => {
                 self.totals.jobs += 1;
                 self.totals.tasks += u64::from(spec.inputs.count);
-                let view = JobView::new(spec.clone(), record.at, entry.seq);
+                let view = JobView::new(spec.clone(), record.at);
                 self.jobs.insert(*job, view);
                 tell(Happening::Changed(*job));
             }
@@ -236,7 +236,6 @@ impl State {
                     ) {
                         tell(Happening::Result {
                             task: report.task,
-                            node: *node,
                             record: Arc::clone(record),
                             report: position,
                         });

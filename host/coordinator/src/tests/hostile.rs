@@ -1,0 +1,386 @@
+//! Nodes that lie, and messages in the wrong state.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hearth_identity::{NodeKey, encode_reports, sign_reports};
+use hearth_net::socket::SocketError;
+use hearth_wire::message::{
+    Capacity, CheckpointReport, CoordinatorMessage, Hello, Load, LogLevel, LogLine, NodeMessage,
+    Progress, Refusal, Report,
+};
+use hearth_wire::{
+    AttemptId, Blob, Body, Checkpoint, Digest, EngineId, JobId, Role, TaskId, TaskIndex,
+};
+use tempfile::TempDir;
+
+use super::support::*;
+
+struct World {
+    dir: TempDir,
+    running: Running,
+    owner: hearth_net::http::Client,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = realm();
+        let running = Running::start(config(&realm_path(&dir))).await;
+        let owner = admin(&realm_path(&dir), running.addr());
+        Self {
+            dir,
+            running,
+            owner,
+        }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.running.addr()
+    }
+
+    fn realm(&self) -> std::path::PathBuf {
+        realm_path(&self.dir)
+    }
+
+    async fn join(&self, name: &str) -> hearth_identity::NodeDir {
+        let path: &Path = self.dir.path();
+        join(&self.owner, self.addr(), Role::Node, name, path).await
+    }
+
+    async fn working(&self, name: &str) -> FakeNode {
+        let joined = self.join(name).await;
+        FakeNode::working(&self.realm(), self.addr(), joined, 1, Vec::new()).await
+    }
+
+    /// Honest work goes on, whatever happened before.
+    async fn goes_on(self) {
+        let honest = self.working("honest").await;
+        let worker = tokio::spawn(honest.work());
+        let job = quick_job(&self.realm(), &self.owner, &[b"honest".to_vec()]).await;
+        assert_eq!(closed(&self.owner, job.job).await.counts.settled, 1);
+        self.running.stop().await;
+        worker.await.unwrap();
+    }
+}
+
+fn report() -> Report {
+    Report {
+        attempt: AttemptId(77),
+        task: TaskId {
+            job: JobId(9),
+            index: TaskIndex(0),
+        },
+        content: Digest::default(),
+        engine: engine(),
+        outcome: hearth_wire::Outcome::Trapped(hearth_wire::TrapKind::Unreachable),
+        fuel_used: 1,
+        run_micros: 1,
+        log_bytes_dropped: 0,
+        chain: Vec::new(),
+    }
+}
+
+/// One message of each kind.
+fn every_message(key: &NodeKey) -> Vec<NodeMessage> {
+    let checkpoint = Checkpoint {
+        state: Body::Inline(vec![1]),
+        fuel_used: 1,
+        chain: Vec::new(),
+    };
+    let attempt = AttemptId(77);
+    vec![
+        NodeMessage::Hello(hello("again", 1)),
+        NodeMessage::Heartbeat(Load::default()),
+        NodeMessage::Reports(sign_reports(key, encode_reports(&[report()])).unwrap()),
+        NodeMessage::Progress(vec![Progress {
+            attempt,
+            done: 1,
+            total: None,
+        }]),
+        NodeMessage::Log(LogLine {
+            attempt,
+            level: LogLevel::Info,
+            text: "line".to_owned(),
+        }),
+        NodeMessage::Checkpoint(CheckpointReport {
+            attempt,
+            checkpoint,
+        }),
+        NodeMessage::Capacity(Capacity {
+            slots: 2,
+            memory_bytes: 1,
+        }),
+        NodeMessage::Goodbye,
+    ]
+}
+
+fn is_violation(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Protocol(_))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_message_in_every_wrong_state_is_a_violation() {
+    let world = World::new().await;
+    let joined = world.join("first").await;
+    let path = joined.path().to_owned();
+    let reopen = || hearth_identity::NodeDir::open(&path).unwrap();
+    // Before Hello: only Hello.
+    for message in every_message(joined.key()).into_iter().skip(1) {
+        let mut node = FakeNode::connect(&world.realm(), world.addr(), reopen())
+            .await
+            .unwrap();
+        node.say(message.clone()).await;
+        assert!(is_violation(&node.refusal().await), "{message:?} first");
+    }
+    // After Welcome: everything but Hello.
+    for (index, message) in every_message(joined.key()).into_iter().enumerate() {
+        let mut node =
+            FakeNode::working(&world.realm(), world.addr(), reopen(), 1, Vec::new()).await;
+        node.say(message.clone()).await;
+        if index == 0 {
+            assert!(is_violation(&node.refusal().await), "Hello twice");
+        } else {
+            // A second Hello shows that the session was still alive for it.
+            node.say(NodeMessage::Hello(hello("again", 1))).await;
+            let refusal = node.refusal().await;
+            assert_eq!(refusal, Refusal::Protocol(said_by(&message)), "{message:?}");
+        }
+    }
+    // After Goodbye: no second one, and no other capacity.
+    for index in [6, 7] {
+        let mut node =
+            FakeNode::working(&world.realm(), world.addr(), reopen(), 1, Vec::new()).await;
+        node.say(NodeMessage::Goodbye).await;
+        node.say(every_message(joined.key())[index].clone()).await;
+        assert!(is_violation(&node.refusal().await));
+    }
+    world.goes_on().await;
+}
+
+fn said_by(before: &NodeMessage) -> String {
+    match before {
+        NodeMessage::Goodbye => "Hello after Goodbye".to_owned(),
+        _ => "Hello after Hello".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hellos_that_break_a_limit_are_refused() {
+    let world = World::new().await;
+    let joined = world.join("first").await;
+    let old = EngineId {
+        version: [36, 0, 0],
+        ..engine()
+    };
+    let hellos = [
+        (
+            Hello {
+                name: String::new(),
+                ..hello("x", 1)
+            },
+            "name",
+        ),
+        (
+            Hello {
+                name: "n".repeat(129),
+                ..hello("x", 1)
+            },
+            "name",
+        ),
+        (
+            Hello {
+                location: "\n".to_owned(),
+                ..hello("x", 1)
+            },
+            "location",
+        ),
+        (
+            Hello {
+                capabilities: vec!["gpu".to_owned(), "cpu".to_owned()],
+                ..hello("x", 1)
+            },
+            "sorted",
+        ),
+    ];
+    for (hello, problem) in hellos {
+        let dir = hearth_identity::NodeDir::open(joined.path()).unwrap();
+        let mut node = FakeNode::connect(&world.realm(), world.addr(), dir)
+            .await
+            .unwrap();
+        node.say(NodeMessage::Hello(hello)).await;
+        match node.refusal().await {
+            Refusal::Protocol(text) => assert!(text.contains(problem), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut node = FakeNode::connect(&world.realm(), world.addr(), joined)
+        .await
+        .unwrap();
+    let hello = Hello {
+        engine: old,
+        ..hello("x", 1)
+    };
+    node.say(NodeMessage::Hello(hello)).await;
+    assert_eq!(
+        node.refusal().await,
+        Refusal::EngineTooOld("48.0.0".to_owned())
+    );
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_reports_end_the_session_and_change_nothing() {
+    let world = World::new().await;
+    let joined = world.join("liar").await;
+    let path = joined.path().to_owned();
+    let job = quick_job(&world.realm(), &world.owner, &[b"truth".to_vec()]).await;
+    let stranger = NodeKey::generate().unwrap();
+    for forgery in ["signature", "content", "engine", "inline", "blob", "text"] {
+        let dir = hearth_identity::NodeDir::open(&path).unwrap();
+        let mut node = FakeNode::working(&world.realm(), world.addr(), dir, 1, Vec::new()).await;
+        let lease = node.leases().await.remove(0);
+        let mut report = node.report(&lease);
+        match forgery {
+            "content" => report.content = Digest::of(b"another task"),
+            "engine" => report.engine.semantics = Digest::of(b"another engine"),
+            "inline" => report = node.report_of(&lease, Body::Inline(vec![0; 5_000])),
+            "blob" => report = node.report_of(&lease, Body::Blob(Blob::of(&[7; 5_000]))),
+            "text" => {
+                let text = Some("x".repeat(5_000));
+                report.outcome =
+                    hearth_wire::Outcome::Refused(hearth_wire::TaskError::Failed(text));
+            }
+            _ => {}
+        }
+        let key = match forgery {
+            "signature" => &stranger,
+            _ => node.dir.key(),
+        };
+        let batch = sign_reports(key, encode_reports(&[report])).unwrap();
+        node.say(NodeMessage::Reports(batch)).await;
+        assert!(is_violation(&node.refusal().await), "{forgery}");
+        let status = status(&world.owner, job.job).await;
+        assert_eq!(status.counts.settled, 0, "{forgery}");
+        // A task is not leased again to a node that lost it at once; a fresh job needs no patience.
+        world
+            .owner
+            .delete_json::<hearth_wire::api::JobStatus>(&format!("/v1/jobs/{}", job.job))
+            .await
+            .unwrap();
+        break_into_new_job(&world).await;
+    }
+    cancel_all(&world).await;
+    world.goes_on().await;
+}
+
+async fn break_into_new_job(world: &World) {
+    quick_job(&world.realm(), &world.owner, &[b"truth".to_vec()]).await;
+}
+
+async fn cancel_all(world: &World) {
+    let list: hearth_wire::api::JobList = world.owner.get_json("/v1/jobs").await.unwrap();
+    for job in list.jobs {
+        let path = format!("/v1/jobs/{}", job.job);
+        let _: hearth_wire::api::JobStatus = world.owner.delete_json(&path).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_for_leases_of_others_or_unknown_ones_are_answered_and_ignored() {
+    let world = World::new().await;
+    let mut owner_of_lease = world.working("holder").await;
+    let job = quick_job(&world.realm(), &world.owner, &[b"mine".to_vec()]).await;
+    let lease = owner_of_lease.leases().await.remove(0);
+    let mut thief = world.working("thief").await;
+    // The thief knows everything about the lease but does not hold it.
+    let stolen = owner_of_lease.report(&lease);
+    let unknown = Report {
+        attempt: AttemptId(999_999),
+        ..stolen.clone()
+    };
+    thief.send_reports(&[stolen.clone(), unknown]).await;
+    thief.settled(&[lease.attempt, AttemptId(999_999)]).await;
+    assert_eq!(status(&world.owner, job.job).await.counts.settled, 0);
+    // The holder's own report counts, once.
+    owner_of_lease.send_reports(&[stolen.clone()]).await;
+    owner_of_lease.settled(&[lease.attempt]).await;
+    let after = closed(&world.owner, job.job).await;
+    assert_eq!(after.nodes[0].name, "holder");
+    assert_eq!(after.nodes[0].results, 1);
+    let changed = Report {
+        outcome: hearth_wire::Outcome::Trapped(hearth_wire::TrapKind::Unreachable),
+        ..stolen
+    };
+    owner_of_lease.send_reports(&[changed]).await;
+    owner_of_lease.settled(&[lease.attempt]).await;
+    let page = results(&world.owner, job.job).await;
+    assert_eq!(page.results[0].result.output.as_deref(), Some("enim"));
+    drop(owner_of_lease);
+    drop(thief);
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_has_one_session() {
+    let world = World::new().await;
+    let first = world.working("twin").await;
+    let dir = hearth_identity::NodeDir::open(first.dir.path()).unwrap();
+    let mut second = FakeNode::connect(&world.realm(), world.addr(), dir)
+        .await
+        .unwrap();
+    second.say(NodeMessage::Hello(hello("twin", 1))).await;
+    assert_eq!(second.refusal().await, Refusal::Duplicate);
+    // The first is alive: it still gets work.
+    let worker = tokio::spawn(first.work());
+    let job = quick_job(&world.realm(), &world.owner, &[b"x".to_vec()]).await;
+    assert_eq!(closed(&world.owner, job.job).await.counts.settled, 1);
+    world.running.stop().await;
+    worker.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_node_is_thrown_out_and_stays_out() {
+    let world = World::new().await;
+    let mut node = world.working("bad").await;
+    let id = node.dir.node_id();
+    let path = format!("/v1/nodes/{id}/revoke");
+    let revoked: hearth_wire::api::Revoked = world.owner.post_json(&path, &()).await.unwrap();
+    assert_eq!(revoked.node, id);
+    assert_eq!(node.refusal().await, Refusal::Revoked);
+    let dir = hearth_identity::NodeDir::open(node.dir.path()).unwrap();
+    let mut again = FakeNode::connect(&world.realm(), world.addr(), dir)
+        .await
+        .unwrap();
+    again.say(NodeMessage::Hello(hello("bad", 1))).await;
+    assert_eq!(again.refusal().await, Refusal::Revoked);
+    let blobs = member(&world.realm(), world.addr(), &node.dir);
+    let refused = blobs.get_bytes("/v1/modes", 1_000).await.unwrap_err();
+    assert_eq!(refused.status(), Some(403));
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_without_the_role_gets_no_session() {
+    let world = World::new().await;
+    let path: &Path = world.dir.path();
+    let author = join(&world.owner, world.addr(), Role::Author, "author", path).await;
+    let ended = match FakeNode::connect(&world.realm(), world.addr(), author).await {
+        Ok(mut node) => {
+            node.say(NodeMessage::Hello(hello("author", 1))).await;
+            match node.next().await {
+                Ok(CoordinatorMessage::Welcome(_)) => panic!("an author became a node"),
+                Ok(_) => return,
+                Err(error) => error,
+            }
+        }
+        Err(error) => error,
+    };
+    assert!(
+        matches!(
+            ended,
+            SocketError::Lost(_) | SocketError::Closed { .. } | SocketError::Protocol(_)
+        ),
+        "{ended:?}"
+    );
+    world.goes_on().await;
+}

@@ -1,0 +1,179 @@
+//! Who may do what, and how one becomes somebody.
+
+use hearth_identity::NodeKey;
+use hearth_net::http::HttpError;
+use hearth_wire::api::{JobStatus, NodeList};
+use hearth_wire::{JobOptions, Role};
+
+use super::support::*;
+
+fn code(error: &HttpError) -> &str {
+    match error {
+        HttpError::Api { code, .. } => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_belongs_to_the_first_key_that_presents_it() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let token = invite(&owner, Role::Node).await;
+    let (first, second) = (NodeKey::generate().unwrap(), NodeKey::generate().unwrap());
+    // Two race: one wins, the other is refused.
+    let (one, two) = tokio::join!(
+        present(running.addr(), &token, &first, "one"),
+        present(running.addr(), &token, &second, "two"),
+    );
+    let (won, lost, winner) = match (one, two) {
+        (Ok(won), Err(lost)) => (won, lost, &first),
+        (Err(lost), Ok(won)) => (won, lost, &second),
+        other => panic!("both or none: {other:?}"),
+    };
+    assert_eq!(code(&lost), "enrolment-refused");
+    // The winner may ask again, and gets the same; also after a restart.
+    let again = present(running.addr(), &token, winner, "one")
+        .await
+        .unwrap();
+    assert_eq!(again.certificate_pem, won.certificate_pem);
+    running.stop().await;
+    let running = Running::start(config(&realm)).await;
+    let again = present(running.addr(), &token, winner, "one")
+        .await
+        .unwrap();
+    assert_eq!(again.certificate_pem, won.certificate_pem);
+    let third = NodeKey::generate().unwrap();
+    let refused = present(running.addr(), &token, &third, "three")
+        .await
+        .unwrap_err();
+    assert_eq!(code(&refused), "enrolment-refused");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_limit_what_a_client_may_do_and_see() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let addr = running.addr();
+    let owner = admin(&realm, addr);
+    let enrol = |role, name: &'static str| join(&owner, addr, role, name, dir.path());
+    let node = member(&realm, addr, &enrol(Role::Node, "node").await);
+    let author = member(&realm, addr, &enrol(Role::Author, "author").await);
+    let other = member(&realm, addr, &enrol(Role::Author, "other").await);
+    let observer = member(&realm, addr, &enrol(Role::Observer, "observer").await);
+    let release = publish(&realm, &author).await;
+    let inputs = upload_inputs(&author, &[b"private".to_vec()]).await;
+    let job = submit(&author, release, inputs.clone(), JobOptions::default())
+        .await
+        .unwrap();
+    let path = format!("/v1/jobs/{}", job.job);
+
+    // A job is its owner's, and the admins' and observers'.
+    for client in [&owner, &author, &observer] {
+        client.get_json::<JobStatus>(&path).await.unwrap();
+    }
+    let hidden = other.get_json::<JobStatus>(&path).await.unwrap_err();
+    let unknown = other
+        .get_json::<JobStatus>("/v1/jobs/job-99")
+        .await
+        .unwrap_err();
+    assert_eq!((hidden.status(), code(&hidden)), (Some(404), "not-found"));
+    assert_eq!((unknown.status(), code(&unknown)), (Some(404), "not-found"));
+    let cancel = other.delete_json::<JobStatus>(&path).await.unwrap_err();
+    assert_eq!(cancel.status(), Some(404));
+    let input = format!("/v1/inputs/{}/0", job.job);
+    assert_eq!(
+        &author.get_bytes(&input, 100).await.unwrap()[..],
+        b"private"
+    );
+    for client in [&other, &node] {
+        let refused = client.get_bytes(&input, 100).await.unwrap_err();
+        assert_eq!(refused.status(), Some(404), "no lease, not the owner");
+    }
+
+    // What a role may not do at all.
+    let refused = [
+        observer.delete_json::<JobStatus>(&path).await.map(drop),
+        submit(&observer, release, inputs.clone(), JobOptions::default())
+            .await
+            .map(drop),
+        submit(&node, release, inputs, JobOptions::default())
+            .await
+            .map(drop),
+        node.get_json::<NodeList>("/v1/nodes").await.map(drop),
+        author
+            .post_json::<_, serde_json::Value>("/v1/nodes/local/drain", &())
+            .await
+            .map(drop),
+        observer
+            .post_json::<_, serde_json::Value>(
+                "/v1/invitations",
+                &serde_json::json!({ "role": "admin", "ttl_seconds": 60 }),
+            )
+            .await
+            .map(drop),
+    ];
+    for refused in refused {
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.status(), code(&refused)), (Some(403), "forbidden"));
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_reads_only_what_its_leases_name() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let joined = join(&owner, running.addr(), Role::Node, "node", dir.path()).await;
+    let blobs = member(&realm, running.addr(), &joined);
+    let large: Vec<u8> = (0..50_000u32).map(|n| n as u8).collect();
+    let component = format!("/v1/blobs/{}", hearth_wire::Digest::of(COMPONENT));
+    let release = publish(&realm, &owner).await;
+    // Known here, but not to a node without a lease; and it may not upload either.
+    let refused = blobs.get_bytes(&component, 1_000).await.unwrap_err();
+    assert_eq!(refused.status(), Some(404));
+    let digest = hearth_wire::Digest::of(&large);
+    let output = format!("/v1/blobs/{digest}");
+    let source = || hearth_net::http::UploadSource::Bytes(large.clone().into());
+    assert_eq!(
+        blobs.upload(&output, source()).await.unwrap_err().status(),
+        Some(403)
+    );
+
+    let mut node = FakeNode::working(&realm, running.addr(), joined, 1, Vec::new()).await;
+    let inputs = upload_inputs(&owner, std::slice::from_ref(&large)).await;
+    let job = submit(&owner, release, inputs, JobOptions::default())
+        .await
+        .unwrap();
+    let lease = node.leases().await.remove(0);
+    let got = blobs.get_bytes(&component, 1_000).await.unwrap();
+    assert_eq!(&got[..], COMPONENT);
+    let input = format!("/v1/inputs/{}/0", job.job);
+    assert_eq!(
+        &blobs.get_bytes(&input, 100_000).await.unwrap()[..],
+        &large[..]
+    );
+    // A large output is uploaded first, then reported.
+    blobs.upload(&output, source()).await.unwrap();
+    let body = hearth_wire::Body::Blob(hearth_wire::Blob::of(&large));
+    let report = node.report_of(&lease, body);
+    node.send_reports(&[report]).await;
+    node.settled(&[lease.attempt]).await;
+    closed(&owner, job.job).await;
+    let path = format!("/v1/jobs/{}/tasks/0/output", job.job);
+    assert_eq!(
+        &owner.get_bytes(&path, 100_000).await.unwrap()[..],
+        &large[..]
+    );
+    // The lease is over, and with it the right to read.
+    assert_eq!(
+        blobs.get_bytes(&input, 100_000).await.unwrap_err().status(),
+        Some(404)
+    );
+    running.stop().await;
+}
