@@ -19,6 +19,8 @@ pub(super) struct Named {
     pub(super) manifest: Option<Arc<Manifest>>,
     /// The author (guests of two groups never share a process), or why this node does not run it.
     pub(super) verdict: Result<Digest, String>,
+    /// How long a good verdict holds: as long as release, author and policy do.
+    until: UnixSeconds,
 }
 
 /// The coordinator broke the protocol.
@@ -106,12 +108,8 @@ impl Admission {
             }
         };
         // Time passes while a connection lives.
-        let ended = named
-            .manifest
-            .as_ref()
-            .is_some_and(|manifest| now > manifest.not_after);
-        if ended && named.verdict.is_ok() {
-            let why = "the release has expired; its author must sign it again";
+        if now > named.until && named.verdict.is_ok() {
+            let why = "the release, its author or the realm's policy has expired; it must be signed again";
             named.verdict = Err(why.to_owned());
         }
         Ok(named)
@@ -124,28 +122,33 @@ impl Admission {
                 return Named {
                     manifest: None,
                     verdict: Err(error.to_string()),
+                    until: UnixSeconds::default(),
                 };
             }
         };
         let author = match &self.trust {
             Some(trust) => verify_release(release, trust, now)
-                .map(|verified| verified.author)
+                .map(|verified| (verified.author, verified.valid_until))
                 .map_err(|error| error.to_string()),
             None => {
                 let author = release.signatures.first().map(|signature| signature.key);
                 manifest
                     .check()
-                    .map(|()| author.unwrap_or_default())
+                    .map(|()| (author.unwrap_or_default(), manifest.not_after))
                     .map_err(|error| error.to_string())
             }
         };
-        let verdict = author.and_then(|author| {
+        let until = author
+            .as_ref()
+            .map_or(UnixSeconds::default(), |(_, until)| *until);
+        let verdict = author.and_then(|(author, _)| {
             self.within_limits(&manifest, author)?;
             Ok(author.0)
         });
         Named {
             manifest: Some(manifest),
             verdict,
+            until,
         }
     }
 

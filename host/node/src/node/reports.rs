@@ -160,8 +160,11 @@ impl Node {
     pub(super) fn flush_soon(&mut self) {
         if self.ready.len() >= REPORTS_PER_BATCH_MAX && self.link.up().is_some() {
             self.flush();
-        } else {
+        } else if self.link.up().is_some() {
             self.schedule_flush(FLUSH_DELAY);
+        } else {
+            // To the disk, which prefers fewer and larger writes.
+            self.schedule_flush(RETRY_DELAY);
         }
     }
 
