@@ -91,6 +91,8 @@ pub const OUTBOX_MESSAGES_MAX: usize = 1_024;
 pub const LEASES_PER_NODE_MAX: usize = 4_096;
 /// Reports that a node keeps while it is disconnected.
 pub const SPILLED_REPORTS_MAX: usize = 100_000;
+/// Bytes of one fact that the coordinator's shell puts into the journal.
+pub const SHELL_FACT_BYTES_MAX: usize = 64 * KIB;
 /// Reports in one signed batch.
 pub const REPORTS_PER_BATCH_MAX: usize = 256;
 
