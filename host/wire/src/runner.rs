@@ -5,8 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::INLINE_BYTES_MAX;
 use crate::message::{LogLevel, Progress};
-use crate::{AttemptId, Digest, EngineId, Inconclusive, Resource, TaskError, TaskLimits, TrapKind};
+use crate::{
+    AttemptId, Blob, Body, Digest, EngineId, Inconclusive, Outcome, Output, Resource, TaskError,
+    TaskLimits, TrapKind,
+};
 
 /// What a node says to a runner that runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -154,6 +158,34 @@ pub enum RunOutcome {
     Trapped(TrapKind),
     /// Not a result.
     Inconclusive(Inconclusive),
+}
+
+impl RunOutcome {
+    /// The same outcome as it travels: bytes above the inline limit become a blob, given beside it.
+    pub fn into_outcome(self) -> (Outcome, Option<Vec<u8>>) {
+        match self {
+            Self::Returned { media_type, bytes } if bytes.len() > INLINE_BYTES_MAX => {
+                let body = Body::Blob(Blob::of(&bytes));
+                (Outcome::Returned(Output { media_type, body }), Some(bytes))
+            }
+            Self::Returned { media_type, bytes } => (
+                Outcome::Returned(Output {
+                    media_type,
+                    body: Body::Inline(bytes),
+                }),
+                None,
+            ),
+            Self::Refused(error) => (Outcome::Refused(error), None),
+            Self::Exhausted(resource) => (Outcome::Exhausted(resource), None),
+            Self::Trapped(kind) => (Outcome::Trapped(kind), None),
+            Self::Inconclusive(cause) => (Outcome::Inconclusive(cause), None),
+        }
+    }
+
+    /// The digest of [`Outcome::digest`].
+    pub fn digest(&self) -> Option<Digest> {
+        self.clone().into_outcome().0.digest()
+    }
 }
 
 /// What a node says to a compile process, once.
