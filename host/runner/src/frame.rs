@@ -26,6 +26,10 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<
             Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
             Ok(bytes) => got += bytes,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // How the end looks when the other side left without reading all that we had said.
+            Err(error) if got == 0 && error.kind() == ErrorKind::ConnectionReset => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         }
     }

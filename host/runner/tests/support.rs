@@ -12,8 +12,8 @@ use hearth_wire::{AttemptId, Digest, TaskLimits};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Echoes its input; before that it runs for as many thousand rounds as the input's first byte says, and
-/// reports, logs and saves in each.
+/// Echoes its input; before that it counts to 100,000 times the input's first byte, for ever if that is 255,
+/// and saves and reports at every 10,000.
 pub(crate) fn component() -> Vec<u8> {
     component_with("")
 }
@@ -31,9 +31,11 @@ pub(crate) fn component_with(items: &str) -> Vec<u8> {
       (func (export "hearth:task/runner@0.1.0#run") (param i32 i32) (param $body i32) (param $len i32) (result i32)
         (local $n i64) (local $rounds i64)
         (local.set $rounds (i64.mul (i64.const 100000) (i64.load8_u (local.get $body))))
+        (if (i32.eq (i32.load8_u (local.get $body)) (i32.const 255)) (then
+          (local.set $rounds (i64.const -1))))
         (call $log (i32.const 1) (i32.const 16) (i32.const 10))
         (block $done (loop $l
-          (br_if $done (i64.ge_u (local.get $n) (local.get $rounds)))
+          (br_if $done (i64.eq (local.get $n) (local.get $rounds)))
           (local.set $n (i64.add (local.get $n) (i64.const 1)))
           (if (i64.eqz (i64.rem_u (local.get $n) (i64.const 10000))) (then
             (i64.store (i32.const 4096) (local.get $n))
