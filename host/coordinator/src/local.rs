@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use hearth_net::backoff::Backoff;
+use hearth_wire::message::Refusal;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
@@ -19,6 +20,12 @@ use crate::shell::Shell;
 
 /// A local host that lived this long was well: the next restart is quick again.
 const HEALTHY: Duration = Duration::from_secs(10);
+
+/// How long the session may outlive the stream for blobs.
+const STREAMS_APART: Duration = Duration::from_millis(500);
+
+/// How long a local host has to end by itself.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Keeps a local host running until shutdown.
 ///
@@ -54,41 +61,48 @@ async fn live(shell: &Arc<Shell>, config: &LocalHostConfig, router: Router) -> i
     let (http, child_http) = StdUnixStream::pair()?;
     let mut child = spawn(config, child_messages, child_http)?;
     shell.metrics.local_starts.inc();
-    let serving = {
+    let serving: tokio::task::JoinHandle<()> = {
         let (shell, node) = (Arc::clone(shell), shell.local_node);
         let (messages, http) = (stream(messages)?, stream(http)?);
         let shutdown = shell.shutdown.clone();
         let origin = Origin::Member(Caller::local(node));
-        async move {
+        // A task of its own: it sees the end of the streams and tells core, however this life ends.
+        tokio::spawn(async move {
             let blobs = api::serve(http, router, origin, None, shutdown);
+            let keeper = Arc::clone(&shell);
             let session = session::serve(shell, messages, Member::Local(node), None);
-            // The session is the local host; its blobs alone are nothing.
-            tokio::pin!(blobs);
+            // One without the other could lease and not read, or read and not lease.
             tokio::pin!(session);
-            let mut blobs_ended = false;
-            loop {
-                tokio::select! {
-                    () = &mut session => return,
-                    _ = &mut blobs, if !blobs_ended => blobs_ended = true,
+            tokio::select! {
+                () = &mut session => return,
+                ended = blobs => tracing::debug!(?ended, "the local host's HTTP stream ended"),
+            }
+            // A dead child ends both streams; a living one that closed this one is given up.
+            let ended = tokio::time::timeout(STREAMS_APART, &mut session).await;
+            if ended.is_err() {
+                if let Some(connected) = keeper.connections.get(node) {
+                    let problem = "the stream for blobs was closed".to_owned();
+                    connected.end(Refusal::Protocol(problem));
                 }
+                session.await;
             }
-        }
+        })
     };
+    let mut serving = serving;
     tokio::select! {
-        () = serving => {}
+        _ = &mut serving => end(&mut child).await,
         status = child.wait() => {
-            if let Ok(status) = status {
-                tracing::warn!(%status, "the local host died");
-            }
-            return Ok(());
+            tracing::warn!(status = %status?, "the local host died");
+            // Its session must have ended before the next one says hello.
+            let _ = tokio::time::timeout(FAREWELL, serving).await;
+            Ok(())
         }
     }
-    end(&mut child).await
 }
 
 /// Both streams are closed, which asks a local host to end; one that does not is killed.
 async fn end(child: &mut Child) -> io::Result<()> {
-    let waited = tokio::time::timeout(Duration::from_secs(3), child.wait()).await;
+    let waited = tokio::time::timeout(FAREWELL, child.wait()).await;
     if waited.is_err() {
         child.kill().await?;
     }

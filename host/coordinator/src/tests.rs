@@ -2,6 +2,8 @@
 
 mod end_to_end;
 mod hostile;
+mod jobs;
+mod local;
 mod members;
 mod restart;
 mod support;

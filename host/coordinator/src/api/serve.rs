@@ -1,6 +1,7 @@
 //! From an accepted stream to the router.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -29,6 +30,9 @@ pub(crate) enum Origin {
     Stranger,
 }
 
+/// How long the local host's stream may be idle.
+const LOCAL_IDLE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Serves a connection until it ends.
 pub(crate) async fn serve<S>(
     stream: S,
@@ -40,11 +44,16 @@ pub(crate) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut limits = HttpLimits::default();
+    if matches!(&origin, Origin::Member(caller) if caller.local) {
+        // The local host has this one stream for its whole life, and may have nothing to ask for days.
+        limits.header = LOCAL_IDLE;
+    }
     let service = WithOrigin {
         inner: TowerToHyperService::new(router),
         origin,
     };
-    hearth_net::http::serve(stream, service, &HttpLimits::default(), deadline, shutdown).await
+    hearth_net::http::serve(stream, service, &limits, deadline, shutdown).await
 }
 
 struct WithOrigin {

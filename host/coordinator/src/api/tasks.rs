@@ -37,13 +37,22 @@ pub(super) async fn submit(
         .map_err(|error| Problem::bad_request("bad-input", error.to_string()))?;
     let (inputs, file) = written;
     let inputs = store_small(&shell, caller.owner.0, inputs, file).await?;
-    let options = JobOptions {
+    let idempotency_key = request.id.as_ref().map(|id| format!("task:{id}"));
+    let mut options = JobOptions {
         name: name(request.id.as_deref()),
         priority: request.priority,
         deadline_millis: deadline_millis(request.deadline.as_deref())?,
-        idempotency_key: request.id.map(|id| format!("task:{id}")),
+        idempotency_key,
         ..JobOptions::default()
     };
+    // A deadline is a moment here and a time from the submission in core: what is posted again gets
+    // the time that it had, or it would be taken for something else.
+    if let Some(key) = &options.idempotency_key
+        && let Some(earlier) = shell.views.read().by_key(caller.owner, key)
+        && earlier.spec.options.deadline_millis.is_some() == options.deadline_millis.is_some()
+    {
+        options.deadline_millis = earlier.spec.options.deadline_millis;
+    }
     let accepted = jobs::accept(&shell, &caller, release, inputs, options).await?;
     let shown = jobs::shown(&shell, &caller, accepted.job)?;
     let id = TaskId {

@@ -10,7 +10,7 @@ use hearth_wire::record::{
     TaskEnd, Verdict,
 };
 use hearth_wire::{
-    AttemptId, Epoch, JobId, Millis, NodeId, ReleaseId, Seq, TaskId, TaskIndex, TrustPolicy,
+    AttemptId, Epoch, JobId, KeyId, Millis, NodeId, ReleaseId, Seq, TaskId, TaskIndex, TrustPolicy,
 };
 
 use super::job::JobView;
@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) releases: BTreeMap<ReleaseId, ReleaseView>,
     pub(crate) wall: WallTimes,
     pub(crate) totals: Totals,
+    /// Jobs that were submitted with an idempotency key.
+    keys: HashMap<(KeyId, String), JobId>,
     /// Live attempts, and whose they are.
     live: HashMap<AttemptId, Live>,
     /// The same by task, to end all attempts of one.
@@ -146,6 +148,9 @@ impl State {
             Fact::Submitted { job, spec } => {
                 self.totals.jobs += 1;
                 self.totals.tasks += u64::from(spec.inputs.count);
+                if let Some(key) = &spec.options.idempotency_key {
+                    self.keys.insert((spec.owner, key.clone()), *job);
+                }
                 let view = JobView::new(spec.clone(), record.at);
                 self.jobs.insert(*job, view);
                 tell(Happening::Changed(*job));
@@ -156,7 +161,7 @@ impl State {
             }
             Fact::JobsForgotten { jobs } => {
                 for job in jobs {
-                    self.jobs.remove(job);
+                    self.forget_job(*job);
                 }
             }
             Fact::NodeJoined { profile, resumed } => {
@@ -269,6 +274,12 @@ impl State {
             | Fact::ModeWanted { .. }
             | Fact::Suspicion { .. } => {}
         }
+    }
+
+    /// The job that a key made.
+    pub(crate) fn by_key(&self, owner: KeyId, key: &str) -> Option<&JobView> {
+        let job = self.keys.get(&(owner, key.to_owned()))?;
+        self.jobs.get(job)
     }
 
     /// The job and task of a live attempt, and its node.
@@ -494,6 +505,15 @@ impl State {
         let keys: Vec<_> = self.checkpoints.range(range).map(|(key, _)| *key).collect();
         for key in keys.iter().rev().skip(CHECKPOINTS_PER_TASK_MAX) {
             self.checkpoints.remove(key);
+        }
+    }
+
+    fn forget_job(&mut self, job: JobId) {
+        let Some(view) = self.jobs.remove(&job) else {
+            return;
+        };
+        if let Some(key) = view.spec.options.idempotency_key {
+            self.keys.remove(&(view.spec.owner, key));
         }
     }
 
