@@ -90,8 +90,8 @@ fn kills_under_load_lose_no_acknowledged_task() {
     let stop = AtomicBool::new(false);
     let mut restarts = Vec::new();
     let acknowledged = std::thread::scope(|scope| {
-        let client = Client::of(&realm);
-        let load = scope.spawn(|| client.submit_until(&stop));
+        let (client, stop) = (Client::of(&realm), &stop);
+        let load = scope.spawn(move || client.submit_until(stop));
         for kill in 0..kills {
             // xorshift64*: where in the work the next kill falls.
             seed ^= seed << 13;
