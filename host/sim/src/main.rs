@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         crashes += crash.steps;
         violations.extend(crash.violations);
     }
-    let mut figures = vec![
+    let figures = [
         ("hours", u64::from(report.hours)),
         ("events", report.events),
         (
@@ -38,15 +38,12 @@ fn main() -> ExitCode {
         ("records", report.records),
         ("tasks-settled", report.settled),
         ("replays", report.replays),
+        ("crash-runs", u64::from(options.crash_runs)),
         ("crash-points", crashes),
         ("violations", violations.len() as u64),
     ];
     let faults = Fault::ALL.iter();
     let counts: Vec<_> = faults.map(|fault| report.faults.count(*fault)).collect();
-    figures.push((
-        "fewest-faults-of-a-kind",
-        counts.iter().copied().min().unwrap_or(0),
-    ));
     let mut json = String::from("{\n");
     json += &format!(
         "  \"seed\": {},\n  \"hash\": \"{}\",\n",

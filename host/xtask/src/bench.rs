@@ -20,13 +20,24 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         shell::run(&mut command)?;
     }
     let mut command = shell::cargo();
-    command.args(["bench", "--package", "hearth", "--bench", "end_to_end", "--"]);
+    command.args([
+        "bench",
+        "--package",
+        "hearth",
+        "--bench",
+        "end_to_end",
+        "--",
+    ]);
     if quick {
         command.arg("--quick");
     }
     let text = shell::output(&mut command)?;
-    let line = text.lines().find(|line| line.starts_with('{')).ok_or("the end-to-end bench printed no figures")?;
-    let found: Value = serde_json::from_str(line).map_err(|error| format!("the figures: {error}"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with('{'))
+        .ok_or("the end-to-end bench printed no figures")?;
+    let found: Value =
+        serde_json::from_str(line).map_err(|error| format!("the figures: {error}"))?;
     let figures: Vec<_> = found
         .as_object()
         .into_iter()

@@ -10,10 +10,25 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let seed = number(args, "--seed", 1)?;
     let test = "durability::kills_under_load_lose_no_acknowledged_task";
     let mut command = shell::cargo();
-    command.args(["test", "--quiet", "--package", "hearth", "--test", "integration", test, "--", "--exact", "--nocapture"]);
-    command.env("HEARTH_KILLS", kills.to_string()).env("HEARTH_SEED", seed.to_string());
+    command.args([
+        "test",
+        "--quiet",
+        "--package",
+        "hearth",
+        "--test",
+        "integration",
+        test,
+        "--",
+        "--exact",
+        "--nocapture",
+    ]);
+    command
+        .env("HEARTH_KILLS", kills.to_string())
+        .env("HEARTH_SEED", seed.to_string());
     let text = shell::output(&mut command)?;
-    let line = text.lines().find_map(|line| line.trim_start_matches('.').trim().strip_prefix("figures "));
+    let line = text
+        .lines()
+        .find_map(|line| line.trim_start_matches('.').trim().strip_prefix("figures "));
     let found: Value = line
         .and_then(|line| serde_json::from_str(line).ok())
         .ok_or_else(|| format!("the campaign printed no figures\n{text}"))?;
@@ -24,7 +39,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             Figure::at_least("kills", value("kills"), "", kills as f64),
             Figure::at_least("jobs acknowledged", value("jobs acknowledged"), "", 1.0),
             Figure::info("tasks acknowledged", value("tasks acknowledged"), ""),
-            Figure::at_most("acknowledged tasks lost or accepted twice", value("tasks lost"), "", 0.0),
+            Figure::at_most(
+                "acknowledged tasks lost or accepted twice",
+                value("tasks lost"),
+                "",
+                0.0,
+            ),
             Figure::info("restart p50", value("restart p50 s"), "s"),
             Figure::info("restart max", value("restart max s"), "s"),
         ],

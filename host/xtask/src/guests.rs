@@ -15,7 +15,13 @@ pub(crate) fn build() -> Result<PathBuf, String> {
     let folder = shell::target().join("guests");
     for task in TASKS {
         let source = shell::root().join("tasks").join(task);
-        shell::run(Command::new(&hearth).args(["task", "build"]).arg(source).arg("--out").arg(&folder))?;
+        shell::run(
+            Command::new(&hearth)
+                .args(["task", "build"])
+                .arg(source)
+                .arg("--out")
+                .arg(&folder),
+        )?;
     }
     Ok(folder)
 }

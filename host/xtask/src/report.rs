@@ -26,17 +26,41 @@ pub(crate) struct Figure {
 impl Figure {
     /// A figure without a target.
     pub(crate) fn info(figure: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { figure: figure.into(), value, unit, must: None, aim: None, better: Better::Higher }
+        Self {
+            figure: figure.into(),
+            value,
+            unit,
+            must: None,
+            aim: None,
+            better: Better::Higher,
+        }
     }
 
     /// A figure that must reach `must`.
-    pub(crate) fn at_least(figure: impl Into<String>, value: f64, unit: &'static str, must: f64) -> Self {
-        Self { must: Some(must), ..Self::info(figure, value, unit) }
+    pub(crate) fn at_least(
+        figure: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        must: f64,
+    ) -> Self {
+        Self {
+            must: Some(must),
+            ..Self::info(figure, value, unit)
+        }
     }
 
     /// A figure that must not pass `must`.
-    pub(crate) fn at_most(figure: impl Into<String>, value: f64, unit: &'static str, must: f64) -> Self {
-        Self { must: Some(must), better: Better::Lower, ..Self::info(figure, value, unit) }
+    pub(crate) fn at_most(
+        figure: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        must: f64,
+    ) -> Self {
+        Self {
+            must: Some(must),
+            better: Better::Lower,
+            ..Self::info(figure, value, unit)
+        }
     }
 
     /// The same figure with what we hope for.
@@ -56,11 +80,25 @@ impl Figure {
 /// Prints the table, writes `target/reports/NAME.json`, and fails when a must is missed.
 pub(crate) fn publish(name: &str, figures: &[Figure]) -> Result<(), String> {
     let text = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
-    println!("\n{:<58} {:>14} {:<8} {:>12} {:>12}  met", name, "value", "unit", "must", "aim");
+    println!(
+        "\n{:<58} {:>14} {:<8} {:>12} {:>12}  met",
+        name, "value", "unit", "must", "aim"
+    );
     for figure in figures {
-        let met = if figure.must.is_none() { "-" } else if figure.met() { "yes" } else { "NO" };
+        let met = if figure.must.is_none() {
+            "-"
+        } else if figure.met() {
+            "yes"
+        } else {
+            "NO"
+        };
         let (must, aim) = (text(figure.must), text(figure.aim));
-        println!("{:<58} {:>14} {:<8} {must:>12} {aim:>12}  {met}", figure.figure, number(figure.value), figure.unit);
+        println!(
+            "{:<58} {:>14} {:<8} {must:>12} {aim:>12}  {met}",
+            figure.figure,
+            number(figure.value),
+            figure.unit
+        );
     }
     let rows: Vec<_> = figures
         .iter()
@@ -77,8 +115,16 @@ pub(crate) fn publish(name: &str, figures: &[Figure]) -> Result<(), String> {
         .and_then(|()| fs::write(&path, format!("{:#}\n", json!({ "figures": rows }))))
         .map_err(|error| format!("writing {}: {error}", path.display()))?;
     println!("\nwritten to {}", path.display());
-    let missed: Vec<_> = figures.iter().filter(|figure| !figure.met()).map(|figure| figure.figure.as_str()).collect();
-    if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", "))) }
+    let missed: Vec<_> = figures
+        .iter()
+        .filter(|figure| !figure.met())
+        .map(|figure| figure.figure.as_str())
+        .collect();
+    if missed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("missed: {}", missed.join(", ")))
+    }
 }
 
 /// A number as people read it: grouped thousands, decimals only where they matter.
@@ -94,5 +140,9 @@ fn number(value: f64) -> String {
         }
         grouped.push(digit);
     }
-    if value < 0.0 { format!("-{grouped}") } else { grouped }
+    if value < 0.0 {
+        format!("-{grouped}")
+    } else {
+        grouped
+    }
 }

@@ -33,22 +33,38 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let shown = show(command);
     eprintln!("xtask: {shown}");
-    let status = command.status().map_err(|error| format!("starting {shown}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }
+    let status = command
+        .status()
+        .map_err(|error| format!("starting {shown}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{shown}: {status}"))
+    }
 }
 
 /// Runs a command to its end and gives its standard output; its errors go to ours.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let shown = show(command);
     eprintln!("xtask: {shown}");
-    let output =
-        command.stderr(Stdio::inherit()).output().map_err(|error| format!("starting {shown}: {error}"))?;
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("starting {shown}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() { Ok(text) } else { Err(format!("{shown}: {}\n{text}", output.status)) }
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(format!("{shown}: {}\n{text}", output.status))
+    }
 }
 
 fn show(command: &Command) -> String {
-    let mut shown = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut shown = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     for arg in command.get_args() {
         shown.push(' ');
         shown.push_str(&arg.to_string_lossy());
@@ -59,7 +75,11 @@ fn show(command: &Command) -> String {
 /// Adds the guest target when the toolchain lacks it.
 pub(crate) fn ensure_guest_target() -> Result<(), String> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    if Path::new(sysroot.trim()).join("lib/rustlib").join(GUEST_TARGET).exists() {
+    if Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(GUEST_TARGET)
+        .exists()
+    {
         return Ok(());
     }
     run(Command::new("rustup").args(["target", "add", GUEST_TARGET]))
