@@ -15,6 +15,10 @@ use super::link::{read_frame, write_frame};
 use super::state::{CompileJob, Compiled};
 use crate::artefacts::ArtefactName;
 
+/// A compiler that was killed from outside (by an operator, by the system short of memory) says nothing
+/// about the component; one that dies each time does.
+const TRIES: u32 = 3;
+
 /// Finds or makes an artefact and tells the state.
 pub(super) async fn compile(shared: Arc<Shared>, name: ArtefactName, job: CompileJob) {
     let compiled = {
@@ -47,7 +51,7 @@ async fn find_or_make(shared: &Arc<Shared>, name: ArtefactName, job: CompileJob)
     let Ok(_permit) = shared.compilers.acquire().await else {
         return Compiled::Failed("the pool was shut down".to_owned());
     };
-    match in_child(shared, request).await {
+    match in_children(shared, &request).await {
         CompileReply::Compiled { artefact } => {
             let artefact = Arc::<[u8]>::from(artefact);
             let (cache, kept) = (Arc::clone(shared), Arc::clone(&artefact));
@@ -99,17 +103,30 @@ async fn read(component: Digest, source: ComponentSource) -> Result<Bytes, Strin
     .unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// One request, one reply, one child, within the time.
-async fn in_child(shared: &Shared, request: CompileRequest) -> CompileReply {
+/// The reply of the first child that lives to give one.
+async fn in_children(shared: &Shared, request: &CompileRequest) -> CompileReply {
+    let mut death = String::new();
+    for _ in 0..TRIES {
+        match in_child(shared, request).await {
+            Ok(reply) => return reply,
+            Err(died) => death = died,
+        }
+        tracing::warn!(death, "compiling again");
+    }
+    CompileReply::Failed(format!("{death}, {TRIES} times"))
+}
+
+/// One request, one reply, one child, within the time; or how the child died.
+async fn in_child(shared: &Shared, request: &CompileRequest) -> Result<CompileReply, String> {
     let config = &shared.config;
     let launched = match config.launcher.start(Kind::Compiler, config.nice) {
         Ok(launched) => launched,
-        Err(error) => return CompileReply::Failed(error.to_string()),
+        Err(error) => return Ok(CompileReply::Failed(error.to_string())),
     };
     let (mut from, mut to) = launched.socket.into_split();
     let talk = async {
         let mut buffer = Vec::new();
-        write_frame(&mut to, &request).await?;
+        write_frame(&mut to, request).await?;
         read_frame::<CompileReply>(&mut from, &mut buffer).await
     };
     let answer = tokio::time::timeout(config.compile_timeout, talk).await;
@@ -117,11 +134,11 @@ async fn in_child(shared: &Shared, request: CompileRequest) -> CompileReply {
     drop((from, to));
     let status = launched.body.end(kill).await;
     match answer {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(error)) => CompileReply::Failed(format!("the compiler died: {error} ({status})")),
-        Err(_) => CompileReply::Failed(format!(
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(format!("the compiler died: {error} ({status})")),
+        Err(_) => Ok(CompileReply::Failed(format!(
             "compiling took longer than {} s",
             config.compile_timeout.as_secs()
-        )),
+        ))),
     }
 }

@@ -283,6 +283,16 @@ async fn urgent_work_passes_parked_work() {
     assert_eq!(ended[&AttemptId(3)], returned("late"));
 }
 
+/// The kernel kills what is largest when memory is short: once is not the component's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compiler_killed_from_outside_is_started_again() {
+    let fake = Fake::new();
+    let pool = Pool::start(config(fake.launcher())).await.unwrap();
+    let survived = outcome(&pool, spec(1, "die-once", "echo a")).await;
+    assert_eq!(survived, returned("a"));
+    assert_eq!(fake.compiled.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_compiled_says_why() {
     let fake = Fake::new();
@@ -297,7 +307,8 @@ async fn what_cannot_be_compiled_says_why() {
     let slow = outcome(&pool, spec(2, "slow", "echo")).await;
     assert!(host_fault(&slow).contains("longer than"));
     let died = outcome(&pool, spec(3, "die", "echo")).await;
-    assert!(host_fault(&died).contains("the compiler died"));
+    let death = host_fault(&died);
+    assert!(death.contains("the compiler died") && death.ends_with("3 times"));
     let mut other = spec(4, "c", "echo");
     other.source = ComponentSource::Bytes(Bytes::from_static(b"other bytes"));
     assert!(host_fault(&outcome(&pool, other).await).contains("bytes are"));

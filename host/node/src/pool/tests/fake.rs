@@ -120,6 +120,7 @@ impl Fake {
                 return;
             }
             b"die" => return,
+            b"die-once" if self.compiled.load(Ordering::SeqCst) == 1 => return,
             other => CompileReply::Compiled {
                 artefact: [b"artefact of ", other].concat(),
             },
