@@ -34,15 +34,54 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let text = shell::output(&mut command)?;
     let line = text
         .lines()
-        .find(|line| line.starts_with('{'))
+        .find(|line| line.starts_with('['))
         .ok_or("the end-to-end bench printed no figures")?;
-    let found: Value =
+    let found: Vec<Value> =
         serde_json::from_str(line).map_err(|error| format!("the figures: {error}"))?;
-    let figures: Vec<_> = found
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| Figure::info(name.as_str(), value.as_f64().unwrap_or(f64::NAN), ""))
-        .collect();
+    let mut figures: Vec<_> = found.iter().filter_map(end_to_end).collect();
+    figures.extend(parts()?);
     report::publish("bench", &figures)
+}
+
+/// Units that the end-to-end bench uses.
+const UNITS: [&str; 4] = ["1/s", "ms", "MiB", "us"];
+
+fn end_to_end(found: &Value) -> Option<Figure> {
+    let unit = UNITS.iter().find(|unit| found["unit"] == **unit)?;
+    let figure = Figure::info(found["figure"].as_str()?, found["value"].as_f64()?, unit);
+    Some(match found["aim"].as_f64() {
+        Some(aim) => figure.aiming_at(aim),
+        None => figure,
+    })
+}
+
+/// The medians that criterion has just found.
+fn parts() -> Result<Vec<Figure>, String> {
+    let mut figures = Vec::new();
+    let mut open = vec![shell::target().join("criterion")];
+    while let Some(folder) = open.pop() {
+        let entries = std::fs::read_dir(&folder)
+            .map_err(|error| format!("reading {}: {error}", folder.display()))?;
+        let entries = entries.flatten().map(|entry| entry.path());
+        open.extend(entries.filter(|path| path.is_dir()));
+        if !folder.ends_with("new") {
+            continue;
+        }
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(folder.join(name)).ok()?;
+            serde_json::from_str::<Value>(&text).ok()
+        };
+        let (Some(about), Some(found)) = (read("benchmark.json"), read("estimates.json")) else {
+            continue;
+        };
+        let nanos = found["median"]["point_estimate"].as_f64();
+        let name = about["full_id"].as_str().unwrap_or("?");
+        figures.push(Figure::info(
+            name,
+            nanos.unwrap_or(f64::NAN) / 1_000.0,
+            "us",
+        ));
+    }
+    figures.sort_by(|a, b| a.figure.cmp(&b.figure));
+    Ok(figures)
 }

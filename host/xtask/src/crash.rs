@@ -25,7 +25,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     command
         .env("HEARTH_KILLS", kills.to_string())
         .env("HEARTH_SEED", seed.to_string());
-    let text = shell::output(&mut command)?;
+    // A campaign that lost something fails as a test and has figures all the same.
+    let text = shell::output_of_either(&mut command)?;
     let line = text
         .lines()
         .find_map(|line| line.trim_start_matches('.').trim().strip_prefix("figures "));
@@ -39,12 +40,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             Figure::at_least("kills", value("kills"), "", kills as f64),
             Figure::at_least("jobs acknowledged", value("jobs acknowledged"), "", 1.0),
             Figure::info("tasks acknowledged", value("tasks acknowledged"), ""),
-            Figure::at_most(
-                "acknowledged tasks lost or accepted twice",
-                value("tasks lost"),
-                "",
-                0.0,
-            ),
+            Figure::at_most("acknowledged tasks lost", value("tasks lost"), "", 0.0),
+            Figure::at_most("tasks accepted twice", value("tasks twice"), "", 0.0),
             Figure::info("restart p50", value("restart p50 s"), "s"),
             Figure::info("restart max", value("restart max s"), "s"),
         ],

@@ -1,7 +1,7 @@
 //! Starting other programs, and what a machine must have first.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// The target of guest components.
 const GUEST_TARGET: &str = "wasm32-unknown-unknown";
@@ -45,6 +45,20 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 
 /// Runs a command to its end and gives its standard output; its errors go to ours.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let (status, text) = finish(command)?;
+    if status.success() {
+        Ok(text)
+    } else {
+        Err(format!("{}: {status}\n{text}", show(command)))
+    }
+}
+
+/// The same for a command whose failure says something too.
+pub(crate) fn output_of_either(command: &mut Command) -> Result<String, String> {
+    finish(command).map(|(_, text)| text)
+}
+
+fn finish(command: &mut Command) -> Result<(ExitStatus, String), String> {
     let shown = show(command);
     eprintln!("xtask: {shown}");
     let output = command
@@ -52,11 +66,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
         .output()
         .map_err(|error| format!("starting {shown}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(text)
-    } else {
-        Err(format!("{shown}: {}\n{text}", output.status))
-    }
+    Ok((output.status, text))
 }
 
 fn show(command: &Command) -> String {

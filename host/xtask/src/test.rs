@@ -7,6 +7,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     // The pure floors build for a target that has no operating system: that is what pure means.
     shell::run(shell::cargo().args([
         "build",
+        "--locked",
         "--target",
         "wasm32-unknown-unknown",
         "--package",
@@ -14,9 +15,20 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "--package",
         "hearth-core",
     ]))?;
+    // Without coordinator and network: `LocalHost` alone, as programs embed it.
+    shell::run(shell::cargo().args([
+        "check",
+        "--locked",
+        "--package",
+        "hearth",
+        "--no-default-features",
+        "--lib",
+        "--example",
+        "embed",
+    ]))?;
     shell::run(
         shell::cargo()
-            .args(["test", "--workspace", "--no-fail-fast", "--"])
+            .args(["test", "--locked", "--workspace", "--no-fail-fast", "--"])
             .args(args),
     )
 }
