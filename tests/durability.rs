@@ -110,33 +110,29 @@ fn kills_under_load_lose_no_acknowledged_task() {
         load.join().unwrap()
     });
     assert!(!acknowledged.is_empty(), "the client got something through");
-    let mut tasks = 0;
+    let (mut tasks, mut lost, mut twice) = (0, 0, 0);
     for (job, expected) in &acknowledged {
-        realm.ok(&["wait", job, "--timeout", "120"]);
+        realm.run(&["wait", job, "--timeout", "120"]);
         let results = realm.json(&["results", job]);
-        let indexes: BTreeSet<_> = results
+        let good: Vec<_> = results
             .iter()
+            .filter(|result| result["result"]["metadata"]["outcome"] == "returned")
             .map(|result| result["index"].as_u64().unwrap())
             .collect();
-        assert_eq!(
-            (results.len(), indexes.len()),
-            (*expected, *expected),
-            "{job}: lost or accepted twice"
-        );
-        assert!(
-            results
-                .iter()
-                .all(|result| result["result"]["metadata"]["outcome"] == "returned")
-        );
+        let different = good.iter().collect::<BTreeSet<_>>().len();
+        lost += expected - different.min(*expected);
+        twice += good.len() - different;
         tasks += expected;
     }
     restarts.sort_by(f64::total_cmp);
     let slowest = restarts.last().copied().unwrap_or_default();
     let figures = json!({
         "kills": kills, "jobs acknowledged": acknowledged.len(), "tasks acknowledged": tasks,
-        "tasks lost": 0, "restart p50 s": restarts[restarts.len() / 2], "restart max s": slowest,
+        "tasks lost": lost, "tasks twice": twice,
+        "restart p50 s": restarts[restarts.len() / 2], "restart max s": slowest,
     });
     println!("figures {figures}");
+    assert_eq!((lost, twice), (0, 0), "lost, accepted twice");
 }
 
 /// Submits small jobs one after another and remembers which were acknowledged.

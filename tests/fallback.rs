@@ -144,3 +144,79 @@ fn run_goes_home_when_the_coordinator_is_down() {
     let offline = &realm.json(&run)[0];
     assert_eq!(offline["digest"], online["digest"]);
 }
+
+/// Which nodes a job's results came from, by name.
+fn producers(realm: &Realm, job: &str) -> std::collections::BTreeMap<String, usize> {
+    let mut found = std::collections::BTreeMap::new();
+    for result in results(realm, job) {
+        let home = result["processed_by"] == "local";
+        let name = &result["result"]["metadata"]["node_name"];
+        let name = if home {
+            "local"
+        } else {
+            name.as_str().unwrap()
+        };
+        *found.entry(name.to_owned()).or_default() += 1;
+    }
+    found
+}
+
+fn mode(realm: &Realm) -> String {
+    realm.json(&["modes"])[0]["mode"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// More work than one volunteer does in time: the local host takes a part, and the mode says so.
+#[test]
+fn overflow_goes_home_and_the_mode_is_hybrid() {
+    let realm = Realm::start();
+    let _node = realm.volunteer("ada", &[]);
+    // The best part of a second each, and core lets work overflow that takes more than ten.
+    let many = [9689; 20];
+    let job = realm.submit_mersenne(&many, &[]);
+    eventually("the mode", || (mode(&realm) == "hybrid").then_some(()));
+    realm.ok(&["wait", &job, "--timeout", "85"]);
+    let by = producers(&realm, &job);
+    assert!(by["ada"] > 0 && by["local"] > 0, "{by:?}");
+    // With nothing left to do in time, new work is the volunteers' again.
+    eventually("the mode", || (mode(&realm) == "distributed").then_some(()));
+}
+
+#[test]
+fn queued_work_goes_back_to_volunteers_when_they_come() {
+    let realm = Realm::start();
+    let many = [9689; 12];
+    let job = realm.submit_mersenne(&many, &[]);
+    eventually("a result at home", || {
+        (status(&realm, &job)["counts"]["settled"].as_u64()? > 0).then_some(())
+    });
+    assert_eq!(mode(&realm), "local");
+    let _node = realm.volunteer("ada", &[]);
+    eventually("another mode", || (mode(&realm) != "local").then_some(()));
+    realm.ok(&["wait", &job, "--timeout", "85"]);
+    let by = producers(&realm, &job);
+    assert!(by["ada"] > 0 && by["local"] > 0, "{by:?}");
+}
+
+/// A node that was not heard for a while lost its leases; what it computed meanwhile counts.
+#[test]
+fn late_reports_merge() {
+    let realm = Realm::without_local_host();
+    let node = realm.volunteer("ada", &[]);
+    let job = realm.submit_mersenne(&[9689, 4423], &[]);
+    eventually("a lease", || {
+        (status(&realm, &job)["counts"]["leased"].as_u64()? > 0).then_some(())
+    });
+    // The node is deaf and dumb; its runner goes on.
+    node.signal("STOP");
+    eventually("the loss", || {
+        (status(&realm, &job)["counts"]["leased"].as_u64()? == 0).then_some(())
+    });
+    node.signal("CONT");
+    realm.ok(&["wait", &job, "--timeout", "85"]);
+    let status = status(&realm, &job);
+    assert_eq!(producers(&realm, &job)["ada"], 2, "{status}");
+    assert_eq!(status["counts"]["settled"], 2);
+}

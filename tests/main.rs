@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod author;
+mod bad_input;
 mod confinement;
 mod determinism;
 mod durability;

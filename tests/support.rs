@@ -60,6 +60,49 @@ pub(crate) fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) ->
     }
 }
 
+/// Children of a process, their children, and so on.
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok())
+            && let Some(parent) = stat(pid, 1)
+        {
+            parents.push((pid, parent));
+        }
+    }
+    let mut found = vec![of];
+    let mut at = 0;
+    while at < found.len() {
+        let parent = u64::from(found[at]);
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(pid, _)| *pid),
+        );
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+/// Processor time that a process has used, in ticks of 10 ms.
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
+    stat(pid, 11).unwrap_or_default() + stat(pid, 12).unwrap_or_default()
+}
+
+/// A number from `/proc/PID/stat`, counted from the field behind the name.
+fn stat(pid: u32, field: usize) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold anything.
+    stat.rsplit(')')
+        .next()?
+        .split_whitespace()
+        .nth(field)?
+        .parse()
+        .ok()
+}
+
 /// A process that dies with the test.
 pub(crate) struct Process(Child);
 
@@ -115,10 +158,13 @@ impl Realm {
             .local_addr()
             .unwrap()
             .port();
-        let address = format!("127.0.0.1:{port}");
+        Self::init_at(&format!("127.0.0.1:{port}"))
+    }
+
+    fn init_at(address: &str) -> Self {
         let realm = Self {
             folder: tempfile::tempdir().unwrap(),
-            address,
+            address: address.to_owned(),
             coordinator: None,
         };
         realm.ok(&[
@@ -135,6 +181,13 @@ impl Realm {
     /// A realm with a running coordinator and its local host.
     pub(crate) fn start() -> Self {
         let mut realm = Self::init();
+        realm.start_coordinator(&[]);
+        realm
+    }
+
+    /// Another realm at the address of one that has stopped.
+    pub(crate) fn start_at(address: &str) -> Self {
+        let mut realm = Self::init_at(address);
         realm.start_coordinator(&[]);
         realm
     }
