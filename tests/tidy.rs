@@ -20,8 +20,11 @@ fn root() -> PathBuf {
 fn metadata() -> &'static Value {
     static METADATA: OnceLock<Value> = OnceLock::new();
     METADATA.get_or_init(|| {
+        // Packages for other systems may never have been fetched.
+        let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         let output = Command::new(env!("CARGO"))
             .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .args(["--filter-platform", &platform])
             .current_dir(root())
             .output()
             .unwrap();

@@ -44,6 +44,7 @@ pub fn load(path: &Path) -> Result<Loaded, ToolError> {
     };
     let imports = component::imports(&bytes)?;
     let draft = make::draft_beside(&file, Some(Digest::of(&bytes)), imports)?;
+    component::admit(&bytes, &draft.imports, &draft.limits)?;
     Ok(Loaded {
         component: bytes.into(),
         draft,
