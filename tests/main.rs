@@ -10,5 +10,6 @@ mod durability;
 mod faces;
 mod fallback;
 mod hostile_guests;
+mod readme;
 mod support;
 mod tidy;
