@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use hearth::task_tools::{self, Bundle, SignOptions};
+use hearth_identity::{RealmDir, SigningKey};
+use hearth_wire::{Digest, RealmId, Release, ReleaseId, UnixSeconds};
 use serde_json::Value;
 
 use crate::support::{HEARTH, Realm};
@@ -22,11 +25,14 @@ fn an_author_needs_only_the_program() {
         {
             command.env_remove(name);
         }
-        let output = command
+        command
             .env_remove("HEARTH_REALM")
-            .env("XDG_DATA_HOME", folder.path().join("user"))
-            .output()
-            .unwrap();
+            .env("XDG_DATA_HOME", folder.path().join("user"));
+        // A child that another test starts just now may hold the copy open for a moment.
+        let output = crate::support::eventually("the program", || match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+            output => Some(output.unwrap()),
+        });
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             output.status.success(),
@@ -117,4 +123,121 @@ fn an_invited_author_submits_once_the_owner_allows_its_key() {
         document["job"].as_str().map(str::to_owned)
     });
     realm.ok(&["--realm", theirs, "wait", &job, "--timeout", "60"]);
+}
+
+/// A release of `mersenne` by `key`, changed by `edit` before it is written.
+fn release(
+    realm: &Realm,
+    name: &str,
+    key: &SigningKey,
+    options: &SignOptions,
+    edit: impl FnOnce(&mut Bundle),
+) -> (String, ReleaseId) {
+    let loaded = task_tools::load(&crate::support::guest("mersenne")).unwrap();
+    let mut bundle = task_tools::sign(&loaded, key, options).unwrap();
+    edit(&mut bundle);
+    let path = realm.path(&format!("{name}.hearth"));
+    bundle.write(&path).unwrap();
+    (path.to_str().unwrap().to_owned(), bundle.release.id())
+}
+
+fn now() -> UnixSeconds {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    UnixSeconds(since.as_secs())
+}
+
+#[test]
+fn home_runs_only_what_a_trusted_author_signed() {
+    let realm = Realm::init();
+    let dir = RealmDir::open(&realm.dir()).unwrap();
+    let (author, stranger) = (dir.author_key().unwrap(), SigningKey::generate().unwrap());
+    let input = realm.file("input.json", "{\"exponent\": 31}");
+    let refused = |file: &str, why: &str| {
+        let message = realm.fails(3, &["run", "--offline", file, &input]);
+        assert!(
+            message.contains(why) && message.contains("next:"),
+            "{why}: {message}"
+        );
+        // Tools of authors verify nothing, and say so.
+        realm.ok(&["task", "run", file, &input]);
+    };
+    let valid = SignOptions {
+        not_before: UnixSeconds(0),
+        not_after: UnixSeconds(u64::MAX),
+        realm: None,
+    };
+    let (good, _) = release(&realm, "good", &author, &valid, |_| ());
+    realm.ok(&["run", "--offline", &good, &input]);
+    let (foreign, _) = release(&realm, "foreign", &stranger, &valid, |_| ());
+    refused(&foreign, "nobody trusted here");
+    let (unsigned, _) = release(&realm, "unsigned", &author, &valid, |bundle| {
+        bundle.release.signatures.clear();
+    });
+    refused(&unsigned, "not signed");
+    let (tampered, _) = release(&realm, "tampered", &author, &valid, |bundle| {
+        let mut manifest = bundle.release.parse_manifest().unwrap();
+        manifest.limits.fuel += 1;
+        let signatures = std::mem::take(&mut bundle.release.signatures);
+        bundle.release = Release::unsigned(&manifest);
+        bundle.release.signatures = signatures;
+    });
+    refused(&tampered, "changed after");
+    let ended = SignOptions {
+        not_after: UnixSeconds(now().0 - 60),
+        ..valid
+    };
+    let (ended, _) = release(&realm, "ended", &author, &ended, |_| ());
+    refused(&ended, "the release ended");
+    let elsewhere = SignOptions {
+        realm: Some(RealmId(Digest::of(b"another"))),
+        ..valid
+    };
+    let (elsewhere, _) = release(&realm, "elsewhere", &author, &elsewhere, |_| ());
+    refused(&elsewhere, "for realm");
+    let newer = SignOptions {
+        not_after: UnixSeconds(now().0 + 3600),
+        ..valid
+    };
+    let (revoked, id) = release(&realm, "revoked", &author, &newer, |_| ());
+    dir.revoke(now(), |list| list.releases.push(id)).unwrap();
+    refused(&revoked, "revoked");
+    realm.ok(&["run", "--offline", &good, &input]);
+}
+
+#[test]
+fn home_goes_on_when_the_policy_has_ended() {
+    let realm = Realm::init();
+    let dir = RealmDir::open(&realm.dir()).unwrap();
+    let long_ago = UnixSeconds(now().0 - 2 * hearth_identity::POLICY_SECONDS);
+    dir.update_policy(None, long_ago, |_| ()).unwrap();
+    let valid = SignOptions {
+        not_before: UnixSeconds(0),
+        not_after: UnixSeconds(u64::MAX),
+        realm: None,
+    };
+    let (file, _) = release(&realm, "good", &dir.author_key().unwrap(), &valid, |_| ());
+    let input = realm.file("input.json", "{\"exponent\": 31}");
+    let output = realm.run(&["run", "--offline", &file, &input]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("policy ended"), "{said}");
+}
+
+#[test]
+fn the_personal_key_is_trusted_on_this_machine_only() {
+    let (here, there) = (Realm::init(), Realm::init());
+    let component = crate::support::guest("mersenne");
+    let component = component.to_str().unwrap();
+    let input = here.file("input.json", "{\"exponent\": 31}");
+    here.ok(&["run", "--offline", component, &input]);
+    let key = here.path("user/hearth/author.key");
+    let key = SigningKey::load(&key).unwrap();
+    let valid = SignOptions {
+        not_before: UnixSeconds(0),
+        not_after: UnixSeconds(u64::MAX),
+        realm: None,
+    };
+    let (file, _) = release(&here, "mine", &key, &valid, |_| ());
+    here.ok(&["run", "--offline", &file, &input]);
+    there.fails(3, &["run", "--offline", &file, &input]);
 }

@@ -16,6 +16,7 @@ mod places;
 mod run;
 mod signals;
 mod task;
+mod vouch;
 
 pub(crate) use args::{Cli, Command};
 pub(crate) use children::{compiler, runner};

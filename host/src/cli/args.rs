@@ -264,7 +264,10 @@ pub(crate) enum TaskCommand {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Run a component once in the sandbox, without a network or a signature
+    /// Run a component once in the sandbox, without a network: for authors, since nothing is verified
+    ///
+    /// The one way to run what nobody signed. Releases are taken apart and run whoever signed them;
+    /// `hearth run` runs only what an author signed whom this machine trusts.
     Run(TaskRunArgs),
     /// Sign a component: makes a release that nodes of the author's realms accept
     Sign(TaskSignArgs),

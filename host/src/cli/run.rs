@@ -18,7 +18,7 @@ use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::jobs::{self, failure};
 use super::task::Loaded;
-use super::{Output, places, task};
+use super::{Output, places, task, vouch};
 
 /// How long a coordinator may be away before the rest is finished here.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Resu
     let loaded = task::load(&args.release)?;
     let everything = (0..inputs.items.len()).collect();
     if args.offline {
-        return finish_here(args, &loaded, inputs, everything, output).await;
+        return finish_here(global, args, &loaded, inputs, everything, output).await;
     }
     match begin(global, args, &loaded, &inputs).await? {
         Begun::Accepted(client, job) => {
@@ -43,11 +43,11 @@ pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Resu
                 "{job}: the coordinator went away; finishing {} tasks here",
                 missing.len()
             ));
-            finish_here(args, &loaded, inputs, missing, output).await
+            finish_here(global, args, &loaded, inputs, missing, output).await
         }
         Begun::Nobody(why) => {
             output.note(format!("{why}: running here"));
-            finish_here(args, &loaded, inputs, everything, output).await
+            finish_here(global, args, &loaded, inputs, everything, output).await
         }
     }
 }
@@ -176,8 +176,9 @@ async fn look(
     }
 }
 
-/// Runs `missing` tasks on an embedded local host.
+/// Runs `missing` tasks on an embedded local host, once their release is known to be trusted here.
 async fn finish_here(
+    global: &Global,
     args: &RunArgs,
     loaded: &Loaded,
     inputs: Inputs,
@@ -191,9 +192,16 @@ async fn finish_here(
         )
         .next("start one, or allow --place anywhere"));
     }
+    let trusted = vouch::vouched(global, loaded, output)?;
     let component =
         Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "the component")?;
-    let limits = loaded.draft.limits;
+    let limits = trusted.manifest.limits;
+    if let Some(import) = wider(&component, &trusted.manifest.imports) {
+        return Err(Failure::rejected(format!(
+            "the component imports {import}, which its signed manifest does not grant"
+        ))
+        .next("its author must sign it anew (hearth task sign)"));
+    }
     let seed = args.options.seed.unwrap_or_default();
     let (out, cache) = (args.out.clone(), places::user_data()?.join("cache"));
     let program = places::this_program()?;
@@ -237,6 +245,14 @@ async fn finish_here(
     })
     .await
     .context(Kind::Failed, "the local host")?
+}
+
+/// An interface that a component imports beyond what was granted.
+fn wider<'a>(component: &'a Component, granted: &[String]) -> Option<&'a String> {
+    component
+        .imports()
+        .iter()
+        .find(|import| !granted.contains(import))
 }
 
 /// Prints a result of this machine's own local host.

@@ -206,8 +206,12 @@ pub(crate) fn release_of(global: &Global, loaded: &Loaded) -> Result<Release, Fa
     if let Some(release) = &loaded.release {
         return Ok(release.clone());
     }
-    let (key, _) = author_key(global)?;
-    let bundle = task_tools::sign(loaded, &key, &validity(DAYS_DEFAULT, None))
+    sign_with(loaded, &author_key(global)?.0)
+}
+
+/// A release of one's own component, for as long as releases are valid by default.
+pub(crate) fn sign_with(loaded: &Loaded, key: &SigningKey) -> Result<Release, Failure> {
+    let bundle = task_tools::sign(loaded, key, &validity(DAYS_DEFAULT, None))
         .context(Kind::Rejected, "signing")?;
     Ok(bundle.release)
 }
