@@ -32,6 +32,6 @@ pub mod task_tools;
 
 pub use hearth_wire as wire;
 pub use local_host::{
-    Component, Job, JobBuilder, LocalHost, LocalHostBuilder, LocalHostError, LogLine, Progress,
-    TaskResult,
+    Component, Job, JobBuilder, JobControl, LocalHost, LocalHostBuilder, LocalHostError, LogLine,
+    Progress, TaskResult,
 };

@@ -2,6 +2,8 @@
 
 mod component;
 mod job;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use hearth_wire::runner::Confinement;
 use hearth_wire::{AttemptId, EngineId};
 
 pub use component::Component;
-pub use job::{Job, JobBuilder, LogLine, Progress, TaskResult};
+pub use job::{Job, JobBuilder, JobControl, LogLine, Progress, TaskResult};
 
 /// Why a local host cannot work.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,19 @@
 //! Jobs of a local host: feed inputs as slots are free, give results as they come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hearth_node::pool::{ComponentSource, EventSink, Pool, RunEvent, RunEvents, RunSpec, events};
+use hearth_node::pool::{
+    ComponentSource, EventSink, Pool, PoolError, RunEvent, RunEvents, RunSpec, events,
+};
 use hearth_wire::message::LogLevel;
 use hearth_wire::runner::{Finished, RunOutcome};
 use hearth_wire::{
-    AttemptId, Class, Digest, EngineRange, Manifest, Priority, TaskLimits, TaskType, UnixSeconds,
-    World, content_id, limits,
+    AttemptId, Class, Digest, EngineRange, Inconclusive, Manifest, Priority, TaskLimits, TaskType,
+    UnixSeconds, World, content_id, limits,
 };
 
 use super::{Component, LocalHost, LocalHostError};
@@ -77,6 +80,7 @@ pub struct JobBuilder<'host> {
     limits: TaskLimits,
     seed: Digest,
     deadline: Option<Duration>,
+    ends_at: Option<Instant>,
     on_progress: Option<OnProgress<'host>>,
     on_log: Option<OnLog<'host>>,
 }
@@ -99,6 +103,7 @@ impl<'host> JobBuilder<'host> {
             limits: TaskLimits::default(),
             seed: Digest::default(),
             deadline: None,
+            ends_at: None,
             on_progress: None,
             on_log: None,
         }
@@ -144,6 +149,12 @@ impl<'host> JobBuilder<'host> {
         self
     }
 
+    /// When the job is over: tasks that have not ended by then end inconclusive.
+    pub fn ends_at(mut self, ends_at: Instant) -> Self {
+        self.ends_at = Some(ends_at);
+        self
+    }
+
     /// Is called with each task's progress while results are taken.
     pub fn on_progress(mut self, call: impl FnMut(Progress) + 'host) -> Self {
         self.on_progress = Some(Box::new(call));
@@ -185,7 +196,8 @@ impl<'host> JobBuilder<'host> {
             sink,
             events,
             next: 0,
-            running: BTreeMap::new(),
+            held: Arc::default(),
+            refused: VecDeque::new(),
             builder: self,
         })
     }
@@ -230,7 +242,46 @@ pub struct Job<'host> {
     sink: EventSink,
     events: RunEvents,
     next: usize,
+    held: Arc<Mutex<Held>>,
+    /// Tasks that the pool never took.
+    refused: VecDeque<TaskResult>,
+}
+
+/// What the pool has of a job.
+#[derive(Debug, Default)]
+struct Held {
     running: BTreeMap<AttemptId, usize>,
+    paused: bool,
+}
+
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    // Every change is one assignment, so what a panicking thread left is whole.
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Pauses and resumes a job from anywhere, while another thread waits for its results.
+#[derive(Debug, Clone)]
+pub struct JobControl {
+    pool: Pool,
+    held: Arc<Mutex<Held>>,
+}
+
+impl JobControl {
+    /// Parks what runs, with its memory, and starts nothing more. Deadlines go on.
+    pub fn pause(&self) {
+        let mut held = lock(&self.held);
+        held.paused = true;
+        let running: Vec<_> = held.running.keys().copied().collect();
+        self.pool.pause(&running);
+    }
+
+    /// Goes on where the job was paused.
+    pub fn resume(&self) {
+        let mut held = lock(&self.held);
+        held.paused = false;
+        let running: Vec<_> = held.running.keys().copied().collect();
+        self.pool.resume(&running);
+    }
 }
 
 impl Job<'_> {
@@ -241,33 +292,62 @@ impl Job<'_> {
         results
     }
 
+    /// A handle that pauses and resumes the job.
+    pub fn control(&self) -> JobControl {
+        JobControl {
+            pool: self.pool().clone(),
+            held: Arc::clone(&self.held),
+        }
+    }
+
     /// Keeps every slot busy and one task more waiting for each.
     fn feed(&mut self) {
         let window = 2 * usize::from(self.builder.host.slots);
-        while self.running.len() < window && self.next < self.builder.inputs.len() {
+        while self.next < self.builder.inputs.len() {
             let attempt = self.builder.host.next_attempt();
             let run = self.spec(attempt, self.next);
-            if self
-                .builder
-                .host
-                .pool
-                .submit(vec![run], &self.sink)
-                .is_empty()
-            {
-                self.running.insert(attempt, self.next);
-                self.next += 1;
-            } else if self.running.is_empty() {
-                // Full of another job's tasks: come back when the pool has room.
-                std::thread::sleep(Duration::from_millis(5));
-            } else {
+            let mut held = lock(&self.held);
+            if held.running.len() >= window {
                 return;
             }
+            let refused = self.pool().submit(vec![run], &self.sink).pop();
+            match refused.map(|(_, why)| why) {
+                None => {
+                    if held.paused {
+                        self.builder.host.pool.pause(&[attempt]);
+                    }
+                    held.running.insert(attempt, self.next);
+                }
+                // Full of another job's tasks: come back when the pool has room.
+                Some(PoolError::Full) if held.running.is_empty() => {
+                    drop(held);
+                    std::thread::sleep(Duration::from_millis(5));
+                    continue;
+                }
+                Some(PoolError::Full) => return,
+                // It would say the same for ever: the task ends here, and the user hears why.
+                Some(why) => {
+                    drop(held);
+                    self.refused.push_back(TaskResult {
+                        index: self.next,
+                        outcome: RunOutcome::Inconclusive(Inconclusive::HostFault(why.to_string())),
+                        fuel_used: 0,
+                        run_time: Duration::ZERO,
+                    });
+                    self.next += 1;
+                    return;
+                }
+            }
+            self.next += 1;
         }
     }
 
     fn spec(&self, attempt: AttemptId, index: usize) -> RunSpec {
         let job = &self.builder;
         let input = job.inputs[index].clone();
+        let left = job
+            .ends_at
+            .map(|ends_at| ends_at.saturating_duration_since(Instant::now()));
         RunSpec {
             attempt,
             group: Digest::default(),
@@ -286,18 +366,22 @@ impl Job<'_> {
             input,
             resume: None,
             priority: Priority::Medium,
-            deadline: job.deadline,
+            deadline: job.deadline.into_iter().chain(left).min(),
         }
     }
 
     fn result(&mut self, finished: Finished) -> Option<TaskResult> {
-        let index = self.running.remove(&finished.attempt)?;
+        let index = lock(&self.held).running.remove(&finished.attempt)?;
         Some(TaskResult {
             index,
             outcome: finished.outcome,
             fuel_used: finished.fuel_used,
             run_time: Duration::from_micros(finished.run_micros),
         })
+    }
+
+    fn index(&self, attempt: AttemptId) -> Option<usize> {
+        lock(&self.held).running.get(&attempt).copied()
     }
 
     fn pool(&self) -> &Pool {
@@ -311,7 +395,10 @@ impl Iterator for Job<'_> {
     fn next(&mut self) -> Option<TaskResult> {
         loop {
             self.feed();
-            if self.running.is_empty() {
+            if let Some(refused) = self.refused.pop_front() {
+                return Some(refused);
+            }
+            if lock(&self.held).running.is_empty() {
                 return None;
             }
             let host = self.builder.host;
@@ -326,9 +413,8 @@ impl Iterator for Job<'_> {
                     done,
                     total,
                 } => {
-                    if let (Some(&index), Some(call)) =
-                        (self.running.get(&attempt), &mut self.builder.on_progress)
-                    {
+                    let index = self.index(attempt);
+                    if let (Some(index), Some(call)) = (index, &mut self.builder.on_progress) {
                         call(Progress { index, done, total });
                     }
                 }
@@ -337,9 +423,8 @@ impl Iterator for Job<'_> {
                     level,
                     text,
                 } => {
-                    if let (Some(&index), Some(call)) =
-                        (self.running.get(&attempt), &mut self.builder.on_log)
-                    {
+                    let index = self.index(attempt);
+                    if let (Some(index), Some(call)) = (index, &mut self.builder.on_log) {
                         call(LogLine { index, level, text });
                     }
                 }
@@ -352,7 +437,7 @@ impl Iterator for Job<'_> {
 
 impl Drop for Job<'_> {
     fn drop(&mut self) {
-        let running: Vec<_> = self.running.keys().copied().collect();
+        let running: Vec<_> = lock(&self.held).running.keys().copied().collect();
         if !running.is_empty() {
             self.pool().cancel(&running);
         }
