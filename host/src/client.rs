@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use hearth_identity::{
     COORDINATOR_NAME, DirError, NodeDir, PeerError, RealmCa, RealmDir, TlsIdentity,
@@ -9,8 +10,8 @@ use hearth_identity::{
 use hearth_net::http::client::{Client as Http, ClientLimits, Events, HttpError, UploadSource};
 use hearth_net::tls::{Alpn, ClientTls, Endpoint, Identity, TlsError};
 use hearth_wire::api::{
-    Invitation, InvitationRequest, JobAccepted, JobEvent, JobList, JobStatus, ModeReport, NodeList,
-    ReleaseAdded, ResultPage, SubmitJob,
+    Enrolled, Invitation, InvitationRequest, JobAccepted, JobEvent, JobList, JobStatus, ModeReport,
+    NodeList, ReleaseAdded, RenewRequest, ResultPage, SubmitJob,
 };
 use hearth_wire::{
     Digest, InputSet, JobId, RealmId, Release, ReleaseId, Role, Seq, TaskIndex, UnixSeconds, codec,
@@ -53,12 +54,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the coordinator could not be reached at all.
+    /// Whether no coordinator can be reached: nobody answers, or whoever does says that it cannot serve
+    /// now, as one does that is stopping.
     pub fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
-            Self::Http(HttpError::Connect(_) | HttpError::Lost(_) | HttpError::Timeout { .. })
-        )
+        match self {
+            Self::Http(HttpError::Connect(_) | HttpError::Lost(_) | HttpError::Timeout { .. }) => {
+                true
+            }
+            Self::Http(error) => matches!(error.status(), Some(502..=504)),
+            _ => false,
+        }
     }
 }
 
@@ -104,11 +109,62 @@ impl ClientIdentity {
         })
     }
 
+    /// As [`ClientIdentity::open`], after asking for a new certificate if half of the old one's life is
+    /// over. The answer brings the realm's newest policy, so it is asked for as well when the one that is
+    /// kept has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClientIdentity::open`]. A renewal that fails is logged: the old certificate may still do, and
+    /// what comes next says so if it does not.
+    pub async fn open_renewed(dir: &Path, now: UnixSeconds) -> Result<Self, ClientError> {
+        if !RealmDir::exists(dir) && NodeDir::exists(dir) {
+            let mut joined = NodeDir::open(dir)?;
+            let due = joined.needs_renewal(now);
+            if due || joined.policy_state().check_in_force(now).is_err() {
+                match renew(&mut joined, now).await {
+                    Ok(()) => tracing::info!("the certificate was renewed"),
+                    Err(error) if due => tracing::warn!(%error, "the certificate was not renewed"),
+                    Err(error) => tracing::info!(%error, "the policy was not renewed"),
+                }
+            }
+        }
+        Self::open(dir, now)
+    }
+
     /// Uses these addresses instead of the ones in the directory.
     pub fn with_addresses(mut self, addresses: Vec<String>) -> Self {
         self.addresses = addresses;
         self
     }
+}
+
+/// Asks for a new certificate with the old one, and keeps it.
+async fn renew(joined: &mut NodeDir, now: UnixSeconds) -> Result<(), ClientError> {
+    let request = RenewRequest {
+        certificate_pem: joined.certificate_pem(),
+        csr_pem: joined.key().csr_pem().map_err(DirError::from)?,
+    };
+    let http = Http::tls(
+        endpoint(joined.addresses().to_vec())?,
+        ClientTls::new(joined.ca().server_verifier(), None)?,
+        Alpn::Enrol,
+        ClientLimits::default(),
+    );
+    let enrolled: Enrolled = http.post_json("/renew", &request).await?;
+    let policy = base64::engine::general_purpose::STANDARD.decode(&enrolled.policy);
+    let policy = policy.map_err(|error| HttpError::Malformed(error.to_string()))?;
+    Ok(joined.accept_renewal(&enrolled.certificate_pem, &policy, now)?)
+}
+
+/// Where a coordinator is, and who it must be.
+fn endpoint(addresses: Vec<String>) -> Result<Endpoint, ClientError> {
+    // A constant of our own, which is a name.
+    let server_name = ServerName::try_from(COORDINATOR_NAME).map_err(|_| ClientError::Name)?;
+    Ok(Endpoint {
+        addresses,
+        server_name,
+    })
 }
 
 /// A client of one coordinator. Clones share a connection.
@@ -128,12 +184,7 @@ impl Client {
     pub fn new(identity: ClientIdentity) -> Result<Self, ClientError> {
         let own = Identity::new(identity.tls.chain, identity.tls.key)?;
         let tls = ClientTls::new(identity.ca.server_verifier(), Some(&own))?;
-        // A constant of our own, which is a name.
-        let server_name = ServerName::try_from(COORDINATOR_NAME).map_err(|_| ClientError::Name)?;
-        let endpoint = Endpoint {
-            addresses: identity.addresses,
-            server_name,
-        };
+        let endpoint = endpoint(identity.addresses)?;
         Ok(Self {
             http: Self::connection(&endpoint, &tls),
             endpoint,
