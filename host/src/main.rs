@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Output {
             json: cli.global.json,
         }
-        .note(format!("hearth: {failure}"));
+        .failure(failure);
     }
     exit_code(&result)
 }

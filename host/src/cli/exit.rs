@@ -36,7 +36,8 @@ Exit codes:
   0  done                        4  coordinator not reachable
   1  failed                      5  not allowed by the realm
   2  wrong command line          6  job ended with failed or missing tasks
-  3  wrong input, file or token  7  time was up";
+  3  wrong input, file or token  7  time was up
+With --json an error is a document on standard error: {\"error\":{kind,message,next,exit_code}}";
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
@@ -63,6 +64,30 @@ impl Failure {
 
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The same for programs: what stands on standard error with `--json`.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        serde_json::json!({ "error": {
+            "kind": self.kind.word(),
+            "message": self.message,
+            "next": self.next,
+            "exit_code": self.kind as u8,
+        } })
+    }
+}
+
+impl Kind {
+    /// For programs; never changes.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Unreachable => "unreachable",
+            Self::Forbidden => "forbidden",
+            Self::Incomplete => "incomplete",
+            Self::TimedOut => "timed-out",
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What commands print: tables for people, JSON for programs, bars only on a terminal.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -27,7 +28,16 @@ impl Output {
     /// A line beside the result, on standard error, in both modes.
     #[allow(clippy::print_stderr)]
     pub(crate) fn note(&self, text: impl AsRef<str>) {
-        eprintln!("{}", text.as_ref());
+        beside_bar(|| eprintln!("{}", text.as_ref()));
+    }
+
+    /// How a command failed, on standard error.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.json {
+            self.note(failure.document().to_string());
+        } else {
+            self.note(format!("hearth: {failure}"));
+        }
     }
 
     /// One JSON document on one line; nothing for people.
@@ -66,6 +76,7 @@ impl Output {
         }
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
+        *shown() = Some(bar.clone());
         bar
     }
 }
@@ -83,7 +94,23 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 
 /// A line on standard output. A reader that went away (`| head`) ends the program quietly.
 fn line(text: &str) {
-    if writeln!(std::io::stdout(), "{text}").is_err() {
+    if beside_bar(|| writeln!(std::io::stdout(), "{text}")).is_err() {
         std::process::exit(0);
+    }
+}
+
+/// The bar that is on the terminal: a command shows one at a time.
+fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
+    static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+    // A bar is whole whenever the lock is free, whoever panicked.
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints while the bar, which ticks by itself, is off the terminal: otherwise both end up on one line.
+fn beside_bar<T>(print: impl FnOnce() -> T) -> T {
+    let bar = shown().clone();
+    match bar {
+        Some(bar) if !bar.is_finished() => bar.suspend(print),
+        _ => print(),
     }
 }
