@@ -13,6 +13,7 @@ mod look;
 mod node;
 mod output;
 mod places;
+mod owner;
 mod run;
 mod signals;
 mod task;
@@ -24,6 +25,7 @@ pub(crate) use exit::{Failure, exit_code};
 pub(crate) use identity::{author, init};
 pub(crate) use output::Output;
 pub(crate) use task::task;
+pub(crate) use owner::{author, policy, revoke, token};
 
 use std::path::Path;
 
@@ -73,6 +75,9 @@ pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
             Command::Init(_)
             | Command::Author(_)
             | Command::Task(_)
+            | Command::Policy(_)
+            | Command::Revoke(_)
+            | Command::Token(_)
             | Command::Completions { .. }
             | Command::Man { .. }
             | Command::Runner(_)

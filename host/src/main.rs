@@ -39,6 +39,9 @@ fn command(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Init(args) => cli::init(global, args, output),
         Command::Author(command) => cli::author(global, command, output),
+        Command::Policy(command) => cli::policy(global, command, output),
+        Command::Revoke(args) => cli::revoke(global, args, output),
+        Command::Token(command) => cli::token(global, command, output),
         Command::Task(command) => cli::task(global, command, output),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -43,9 +43,17 @@ pub(crate) enum Command {
     Invite(InviteArgs),
     /// Become an author, observer or admin of a realm from here
     Join(JoinArgs),
-    /// Say whose code the realm runs: add, remove or list authors (needs the root key)
+    /// Say whose code the realm runs: add, remove, revoke or list authors
     #[command(subcommand)]
     Author(AuthorCommand),
+    /// Show the realm's policy, renew it, or mark nodes as trusted
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Take a release back: it runs nowhere in the realm any more
+    Revoke(RevokeArgs),
+    /// Tokens for tools that use the API on this machine without a certificate
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Volunteer this machine: join, run, pause, resume or leave
     Node(NodeArgs),
     /// Author's tools: new, build, check, run, sign
@@ -118,6 +126,16 @@ pub(crate) struct PassphraseArgs {
     pub(crate) no_passphrase: bool,
 }
 
+/// The root key, which need not be in the realm's directory.
+#[derive(Debug, Args)]
+pub(crate) struct RootKeyArgs {
+    /// The root key, where it was moved to [default: root.key in the realm's directory]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) root_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CoordinatorArgs {
     /// Address to listen on [default: from realm.toml]
@@ -178,7 +196,7 @@ pub(crate) struct JoinArgs {
 /// Whose code the realm runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthorCommand {
-    /// Let an author's code run
+    /// Let an author's code run (needs the root key)
     Add {
         /// The author's public key, 64 hexadecimal digits, as `hearth join` told it
         key: hearth_wire::PublicKey,
@@ -189,17 +207,74 @@ pub(crate) enum AuthorCommand {
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
         days: u64,
         #[command(flatten)]
-        passphrase: PassphraseArgs,
+        root: RootKeyArgs,
     },
-    /// Let an author's code run no longer
+    /// Let an author's code run no longer (needs the root key)
     Remove {
         /// The author's key id, as `hearth author list` shows it
         key: hearth_wire::KeyId,
         #[command(flatten)]
-        passphrase: PassphraseArgs,
+        root: RootKeyArgs,
+    },
+    /// Take an author back at once, without the root key: after a key was stolen
+    Revoke {
+        /// The author's key id, as `hearth author list` shows it
+        key: hearth_wire::KeyId,
     },
     /// List authors
     List,
+}
+
+/// What the root key signs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Show what the policy says and until when it is in force
+    Show,
+    /// Sign the policy anew, for another year (needs the root key)
+    Renew {
+        #[command(flatten)]
+        root: RootKeyArgs,
+    },
+    /// Mark a node as trusted: it may check the results of others (needs the root key)
+    Trust {
+        /// The node's whole id, as `hearth --json nodes` shows it
+        node: hearth_wire::NodeId,
+        #[command(flatten)]
+        root: RootKeyArgs,
+    },
+    /// Take that mark away (needs the root key)
+    Distrust {
+        /// The node's whole id
+        node: hearth_wire::NodeId,
+        #[command(flatten)]
+        root: RootKeyArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// The release's whole id, as `hearth --json task sign` told it, or its file
+    pub(crate) release: String,
+}
+
+/// Bearer tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, once
+    Add {
+        /// Name of the token; one of the same name ends
+        name: String,
+        /// What its bearer may do
+        #[arg(long)]
+        role: RoleArg,
+    },
+    /// List tokens, without their texts
+    List,
+    /// End a token
+    Remove {
+        /// Name of the token
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

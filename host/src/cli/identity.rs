@@ -5,12 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use hearth_identity::{InitOptions, NodeDir, RealmDir, verify_invitation};
+use hearth_node::{JoinError, Joined};
 use hearth_wire::{Role, UnixSeconds};
 use serde_json::json;
 
-use super::args::{
-    AuthorCommand, Global, InitArgs, InviteArgs, JoinArgs, PassphraseArgs, RoleArg, TokenArgs,
-};
+use super::args::{Global, InitArgs, InviteArgs, JoinArgs, PassphraseArgs, RoleArg, TokenArgs};
 use super::exit::{Context, Failure, Kind};
 use super::jobs::client;
 use super::{Output, places};
@@ -258,9 +257,7 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
             .next("volunteer this machine with `hearth node --join`"));
     }
     let name = args.name.clone().unwrap_or_else(places::host_name);
-    let joined = hearth_node::join(&token, &name, &dir)
-        .await
-        .context(Kind::Rejected, "joining")?;
+    let joined = enrol(&token, &name, &dir).await?;
     output.say(format!(
         "joined realm {} as {} in {}",
         joined.realm.short(),
@@ -281,72 +278,37 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
     output.document(&json!({ "realm": joined.realm, "role": invitation.role, "folder": dir, "author_key": author }))
 }
 
-pub(crate) fn author(
-    global: &Global,
-    command: &AuthorCommand,
-    output: Output,
-) -> Result<(), Failure> {
-    let dir = places::realm(global)?;
-    let realm = RealmDir::open(&dir).context(
-        Kind::Rejected,
-        "authors are the business of the realm's owner",
-    )?;
-    match command {
-        AuthorCommand::List => {}
-        AuthorCommand::Add {
-            key,
-            name,
-            days,
-            passphrase: args,
-        } => {
-            let entry = hearth_wire::AuthorEntry {
-                key: *key,
-                name: name.clone(),
-                not_after: UnixSeconds(now().0 + days * 86_400),
-            };
-            let secret = root_passphrase(&realm, args)?;
-            realm
-                .update_policy(secret.as_deref(), now(), |policy| {
-                    policy.authors.retain(|author| author.key != entry.key);
-                    policy.authors.push(entry);
-                })
-                .context(Kind::Failed, "signing the policy with the root key")?;
-        }
-        AuthorCommand::Remove {
-            key,
-            passphrase: args,
-        } => {
-            let secret = root_passphrase(&realm, args)?;
-            realm
-                .update_policy(secret.as_deref(), now(), |policy| {
-                    policy.authors.retain(|author| author.key.id() != *key)
-                })
-                .context(Kind::Failed, "signing the policy with the root key")?;
+/// Joins, and says who is to blame when that fails.
+pub(crate) async fn enrol(token: &str, name: &str, dir: &Path) -> Result<Joined, Failure> {
+    let existed = dir.exists();
+    let error = match hearth_node::join(token, name, dir).await {
+        Ok(joined) => return Ok(joined),
+        Err(error) => error,
+    };
+    // An answer may have been lost on its way. The token is bound to the key that asked, so that key
+    // is kept for another try; after a plain no it is good for nothing.
+    let asked = matches!(
+        error,
+        JoinError::Unreachable { .. } | JoinError::Http(_) | JoinError::Answer(_)
+    );
+    if !asked && !NodeDir::exists(dir) {
+        let _ = std::fs::remove_file(dir.join("node.key"));
+        if !existed {
+            let _ = std::fs::remove_dir(dir);
         }
     }
-    let state = realm
-        .policy_state()
-        .context(Kind::Failed, "reading the policy")?;
-    let authors = &state.policy().authors;
-    let rows = authors
-        .iter()
-        .map(|author| vec![author.name.clone(), author.key.id().to_string()])
-        .collect();
-    let json: Vec<_> = authors
-        .iter()
-        .map(|author| json!({ "name": author.name, "key_id": author.key.id(), "key": author.key }))
-        .collect();
-    output.table(&["AUTHOR", "KEY ID"], rows, &json)
-}
-
-/// Asks for the passphrase only when the root key has one.
-fn root_passphrase(realm: &RealmDir, args: &PassphraseArgs) -> Result<Option<String>, Failure> {
-    if realm
-        .root_key_is_protected()
-        .context(Kind::Failed, "reading the root key")?
-    {
-        passphrase(args, false)
-    } else {
-        Ok(None)
-    }
+    let (kind, next) = match &error {
+        JoinError::Unreachable { .. } | JoinError::Http(_) => (
+            Kind::Unreachable,
+            "try again with the same invitation once the coordinator runs and can be reached",
+        ),
+        JoinError::Refused { .. } => (
+            Kind::Forbidden,
+            "ask the realm's owner for a new invitation",
+        ),
+        JoinError::Invitation(_) => (Kind::Rejected, "ask the realm's owner for a new invitation"),
+        JoinError::Answer(_) => (Kind::Failed, "update hearth here and there, then try again"),
+        _ => (Kind::Failed, "mend that, then try again"),
+    };
+    Err(Failure::new(kind, format!("joining: {error}")).next(next))
 }
