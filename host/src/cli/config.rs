@@ -7,156 +7,224 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use hearth_coordinator::CoordinatorConfig;
 use hearth_wire::{KeyId, ReleaseId, TaskType};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use super::args::NodeArgs;
 use super::exit::{Context, Failure, Kind};
 use super::places;
 
 /// Name of the file, in a realm's directory and in a node's.
 pub(crate) const FILE: &str = "hearth.toml";
 
-/// What the owner of a coordinator may set.
-#[derive(Debug, Default, Deserialize)]
+/// What the owner of a coordinator may set. The defaults are what the file's comments show.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CoordinatorFile {
-    pub(crate) listen: Option<Vec<SocketAddr>>,
-    pub(crate) api: Option<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
+    /// An address, or empty for none.
+    pub(crate) api: String,
     pub(crate) api_hosts: Vec<String>,
-    pub(crate) local_host: Option<bool>,
-    pub(crate) local_cores: Option<u16>,
-    pub(crate) local_memory_mib: Option<u64>,
-    pub(crate) announce: Option<bool>,
-    pub(crate) open_tasks_per_author: Option<u64>,
-    pub(crate) submissions_per_second: Option<u32>,
-    pub(crate) blob_gib_max: Option<u64>,
-    pub(crate) shutdown_seconds: Option<u64>,
+    pub(crate) local_host: bool,
+    pub(crate) local_cores: u16,
+    pub(crate) local_memory_mib: u64,
+    pub(crate) announce: bool,
+    pub(crate) open_tasks_per_author: u64,
+    pub(crate) submissions_per_second: u32,
+    pub(crate) blob_gib_max: u64,
+    pub(crate) shutdown_seconds: u64,
     pub(crate) default_releases: BTreeMap<TaskType, ReleaseId>,
+}
+
+impl Default for CoordinatorFile {
+    fn default() -> Self {
+        let listen = vec![SocketAddr::from(([0, 0, 0, 0], 7420))];
+        let config = CoordinatorConfig::new("", listen);
+        Self {
+            listen: config.listen,
+            api: String::new(),
+            api_hosts: Vec::new(),
+            local_host: true,
+            local_cores: machine_cores(),
+            local_memory_mib: machine_memory_mib() / 2,
+            announce: true,
+            open_tasks_per_author: config.open_tasks_per_author,
+            submissions_per_second: config.submissions_per_second,
+            blob_gib_max: config.blob_bytes_max >> 30,
+            shutdown_seconds: config.shutdown_grace.as_secs(),
+            default_releases: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a coordinator's file says at first.
 pub(crate) fn coordinator_template(listen: SocketAddr) -> String {
+    let CoordinatorFile {
+        listen: _,
+        api,
+        api_hosts: _,
+        local_host,
+        local_cores,
+        local_memory_mib,
+        announce,
+        open_tasks_per_author,
+        submissions_per_second,
+        blob_gib_max,
+        shutdown_seconds,
+        default_releases: _,
+    } = CoordinatorFile::default();
     format!(
         "# Configuration of this realm's coordinator. What is commented out is the default.
 
 # Addresses for nodes and clients (TLS, client certificates).
 listen = [\"{listen}\"]
 
-# The API without TLS for tools on this machine: a loopback address. Wants a bearer token from
-# tokens.toml and a Host header of this address or of api_hosts.
-# api = \"127.0.0.1:7421\"
+# The API without TLS for tools on this machine: a loopback address like 127.0.0.1:7421, or nothing.
+# Wants a bearer token (`hearth token add`) and a Host header of this address or of api_hosts.
+# api = \"{api}\"
 # api_hosts = []
 
 # Whether the coordinator starts a local host: it runs what no volunteer can take in time.
-# local_host = true
-# Its cores [all] and the memory of its guests, MiB [half of the machine's].
-# local_cores = 2
-# local_memory_mib = 4096
+# local_host = {local_host}
+# Its cores (all of this machine's) and the memory of its guests, MiB (half of this machine's).
+# local_cores = {local_cores}
+# local_memory_mib = {local_memory_mib}
 
-# Whether nodes on the local network may find this coordinator by multicast DNS.
-# announce = false
+# Whether nodes on the local network may find this coordinator by multicast DNS. Loopback addresses
+# are never announced.
+# announce = {announce}
 
 # Tasks of one author that may be open, and submissions of one author a second.
-# open_tasks_per_author = 8000000
-# submissions_per_second = 2000
+# open_tasks_per_author = {open_tasks_per_author}
+# submissions_per_second = {submissions_per_second}
 
 # Disk for components, inputs and outputs, GiB.
-# blob_gib_max = 64
+# blob_gib_max = {blob_gib_max}
 
 # How long a shutdown waits for what is under way.
-# shutdown_seconds = 5
+# shutdown_seconds = {shutdown_seconds}
 
-# Which release runs a bare processing task of a type (POST /v1/tasks).
+# Which release runs a bare processing task of a type (POST /v1/tasks), one line for each type:
+#   verification = \"the release's id, 64 hexadecimal digits\"
 # [default_releases]
-# verification = \"64 hexadecimal digits\"
 "
     )
 }
 
-/// What the owner of a volunteering machine may set.
-#[derive(Debug, Default, Deserialize)]
+/// What the owner of a volunteering machine may set. The defaults are what the file's comments show.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct NodeFile {
-    pub(crate) name: Option<String>,
-    pub(crate) location: Option<String>,
+    pub(crate) name: String,
+    pub(crate) location: String,
     pub(crate) capabilities: Vec<String>,
-    pub(crate) cores: Option<u16>,
-    pub(crate) memory_mib: Option<u64>,
-    pub(crate) throttle: Option<u8>,
-    pub(crate) nice: Option<i32>,
-    pub(crate) follow_load: Option<bool>,
+    pub(crate) cores: u16,
+    pub(crate) memory_mib: u64,
+    pub(crate) throttle: u8,
+    pub(crate) nice: i32,
+    pub(crate) follow_load: bool,
     pub(crate) allow_authors: Vec<KeyId>,
     pub(crate) deny_authors: Vec<KeyId>,
-    pub(crate) cache_gib_max: Option<u64>,
-    pub(crate) drain_seconds: Option<u64>,
+    pub(crate) cache_gib_max: u64,
+    pub(crate) drain_seconds: u64,
     pub(crate) addresses: Vec<String>,
-    pub(crate) discover: Option<bool>,
+    pub(crate) discover: bool,
 }
 
-/// What a node's file says at first; `None` leaves a default.
-pub(crate) fn node_template(
-    name: &str,
-    cores: Option<u16>,
-    memory_mib: Option<u64>,
-    location: Option<&str>,
-) -> String {
+impl Default for NodeFile {
+    fn default() -> Self {
+        Self {
+            name: places::host_name(),
+            location: String::new(),
+            capabilities: Vec::new(),
+            cores: default_cores(),
+            memory_mib: default_memory_mib(),
+            throttle: 100,
+            nice: 10,
+            follow_load: false,
+            allow_authors: Vec::new(),
+            deny_authors: Vec::new(),
+            cache_gib_max: 4,
+            drain_seconds: 20,
+            addresses: Vec::new(),
+            discover: true,
+        }
+    }
+}
+
+/// What a node's file says at first: what was said when it joined, and every default as a comment.
+pub(crate) fn node_template(name: &str, args: &NodeArgs) -> String {
+    let default = NodeFile::default();
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let set = |key: &str, value: Option<String>, default: &str| match value {
+    let list = |names: &[String]| {
+        let names: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+        format!("[{}]", names.join(", "))
+    };
+    let set = |key: &str, value: Option<String>, default: String| match value {
         Some(value) => format!("{key} = {value}"),
         None => format!("# {key} = {default}"),
     };
-    let cores = set(
-        "cores",
-        cores.map(|cores| cores.to_string()),
-        &default_cores().to_string(),
-    );
-    let memory = set(
-        "memory_mib",
-        memory_mib.map(|mib| mib.to_string()),
-        &default_memory_mib().to_string(),
-    );
-    let location = set("location", location.map(quoted), "\"\"");
+    let location = args.location.as_deref().map(quoted);
+    let capabilities = (!args.capabilities.is_empty()).then(|| list(&args.capabilities));
+    let cores = args.cores.map(|cores| cores.to_string());
+    let memory = args.memory.map(|mib| mib.to_string());
     format!(
         "# What this machine gives to the realm. What is commented out is the default.
 
 # How the realm shows this machine, where it is (in your words), and what it can do.
 name = {name}
 {location}
-# capabilities = []
+{capabilities}
 
 # Cores and memory (MiB) that guests may use together. A task that wants more is declined.
 {cores}
 {memory}
 # Share of time that guests may run on those cores, percent, and their niceness (0 to 19).
-# throttle = 100
-# nice = 10
+# throttle = {throttle}
+# nice = {nice}
 # Offer fewer cores while other programs use them.
-# follow_load = false
+# follow_load = {follow_load}
 
 # If not empty, only code of these authors (key ids) runs. Code of denied authors never runs.
 # allow_authors = []
 # deny_authors = []
 
 # Disk for components and inputs, GiB.
-# cache_gib_max = 4
+# cache_gib_max = {cache_gib_max}
 
 # How long a shutdown waits for running tasks before it gives them back.
-# drain_seconds = 20
+# drain_seconds = {drain_seconds}
 
 # Addresses of the coordinator besides those of the invitation, and whether to look for it by
 # multicast DNS on the local network.
 # addresses = []
-# discover = false
+# discover = {discover}
 ",
         name = quoted(name),
+        location = set("location", location, quoted(&default.location)),
+        capabilities = set("capabilities", capabilities, list(&default.capabilities)),
+        cores = set("cores", cores, default.cores.to_string()),
+        memory = set("memory_mib", memory, default.memory_mib.to_string()),
+        throttle = default.throttle,
+        nice = default.nice,
+        follow_load = default.follow_load,
+        cache_gib_max = default.cache_gib_max,
+        drain_seconds = default.drain_seconds,
+        discover = default.discover,
     )
+}
+
+/// Cores of the machine.
+fn machine_cores() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cores).unwrap_or(u16::MAX)
 }
 
 /// Cores for guests when the owner says nothing: all but one, at least one.
 pub(crate) fn default_cores() -> u16 {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    u16::try_from(cores.saturating_sub(1).max(1)).unwrap_or(u16::MAX)
+    machine_cores().saturating_sub(1).max(1)
 }
 
 /// Memory for guests when the owner says nothing: a quarter of the machine's, at least 256 MiB.
@@ -206,33 +274,78 @@ pub(crate) fn write_new(dir: &Path, text: &str) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// A template with its commented settings switched on.
+    /// A template with its commented settings switched on: each is a line `# key = value` or a table.
     fn uncommented(text: &str) -> String {
-        let is_setting = |line: &&str| {
-            line.starts_with("# ")
-                && (line.contains(" = ") && !line.contains(',') || line == &"# api_hosts = []")
+        let is_setting = |line: &str| {
+            let key = line.split(" = ").next().unwrap();
+            let named = |key: &str| {
+                key.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            };
+            line.contains(" = ") && named(key) || line.starts_with('[')
         };
-        text.lines()
-            .map(|line| if is_setting(&line) { &line[2..] } else { line })
-            .collect::<Vec<_>>()
-            .join("\n")
+        let line = |line: &str| match line.strip_prefix("# ") {
+            Some(setting) if is_setting(setting) => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        };
+        text.lines().map(line).collect()
+    }
+
+    /// Reads a template's comments and compares every one of them with what holds without them.
+    fn check<T>(template: &str)
+    where
+        T: Default + PartialEq + std::fmt::Debug + Serialize + DeserializeOwned,
+    {
+        let all = uncommented(template);
+        let shown: toml::Table = toml::from_str(&all).unwrap();
+        let known = toml::Table::try_from(T::default()).unwrap();
+        let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&shown), keys(&known), "every setting is in the file");
+        assert_eq!(toml::from_str::<T>(&all).unwrap(), T::default());
+        assert_eq!(toml::from_str::<T>(template).unwrap(), T::default());
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    fn node_args(words: &[&str]) -> NodeArgs {
+        let words = ["node"].iter().chain(words);
+        <Line as clap::Parser>::parse_from(words).node
     }
 
     #[test]
-    fn templates_are_read_back_and_their_defaults_are_valid() {
-        let template = coordinator_template(([127, 0, 0, 1], 7420).into());
-        let file: CoordinatorFile = toml::from_str(&template).unwrap();
-        assert_eq!(file.listen.unwrap().len(), 1);
-        let file: CoordinatorFile = toml::from_str(&uncommented(&template)).unwrap();
-        assert_eq!(file.blob_gib_max, Some(64));
-        let template = node_template("my \"machine\"", Some(3), None, Some("attic"));
-        let file: NodeFile = toml::from_str(&template).unwrap();
-        assert_eq!(
-            (file.name.as_deref(), file.cores),
-            (Some("my \"machine\""), Some(3))
-        );
-        let file: NodeFile = toml::from_str(&uncommented(&template)).unwrap();
-        assert_eq!(file.throttle, Some(100));
+    fn files_show_every_setting_with_its_true_default() {
+        check::<CoordinatorFile>(&coordinator_template(([0, 0, 0, 0], 7420).into()));
+        check::<NodeFile>(&node_template(&places::host_name(), &node_args(&[])));
+    }
+
+    #[test]
+    fn what_was_said_at_joining_is_kept() {
+        let said = node_args(&[
+            "--cores",
+            "3",
+            "--memory",
+            "700",
+            "--location",
+            "attic",
+            "--capability",
+            "gpu",
+            "--capability",
+            "a \"b\"",
+        ]);
+        let file: NodeFile = toml::from_str(&node_template("my \"machine\"", &said)).unwrap();
+        let expected = NodeFile {
+            name: "my \"machine\"".to_owned(),
+            location: "attic".to_owned(),
+            capabilities: vec!["gpu".to_owned(), "a \"b\"".to_owned()],
+            cores: 3,
+            memory_mib: 700,
+            ..NodeFile::default()
+        };
+        assert_eq!(file, expected);
     }
 
     #[test]

@@ -73,39 +73,28 @@ fn configuration(
     args: &CoordinatorArgs,
     file: CoordinatorFile,
 ) -> Result<CoordinatorConfig, Failure> {
-    let listen = match args.listen {
-        Some(listen) => vec![listen],
-        None => file
-            .listen
-            .unwrap_or_else(|| vec![SocketAddr::from(([0, 0, 0, 0], 7420))]),
+    let listen = args.listen.map_or(file.listen, |listen| vec![listen]);
+    let api = match args.api {
+        Some(api) => Some(api),
+        None if file.api.is_empty() => None,
+        None => Some(file.api.parse().map_err(|error| {
+            Failure::rejected(format!("api in {}: {:?}: {error}", config::FILE, file.api))
+                .next("write a loopback address and a port, or nothing")
+        })?),
     };
     let mut config = CoordinatorConfig::new(realm, listen);
-    config.plain = args.api.or(file.api).map(|addr| PlainListener {
+    config.plain = api.map(|addr| PlainListener {
         addr,
         hosts: file.api_hosts,
     });
     config.default_releases = file.default_releases;
-    if let Some(tasks) = file.open_tasks_per_author {
-        config.open_tasks_per_author = tasks;
-    }
-    if let Some(rate) = file.submissions_per_second {
-        config.submissions_per_second = rate;
-    }
-    if let Some(gib) = file.blob_gib_max {
-        config.blob_bytes_max = gib << 30;
-    }
-    if let Some(seconds) = file.shutdown_seconds {
-        config.shutdown_grace = Duration::from_secs(seconds);
-    }
-    config.announce = file.announce.unwrap_or(false);
-    if file.local_host.unwrap_or(true) && !args.no_local_host {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cores = file
-            .local_cores
-            .unwrap_or(u16::try_from(cores).unwrap_or(u16::MAX));
-        let memory = file
-            .local_memory_mib
-            .unwrap_or(config::machine_memory_mib() / 2);
+    config.open_tasks_per_author = file.open_tasks_per_author;
+    config.submissions_per_second = file.submissions_per_second;
+    config.blob_bytes_max = file.blob_gib_max.saturating_mul(1 << 30);
+    config.shutdown_grace = Duration::from_secs(file.shutdown_seconds);
+    config.announce = file.announce;
+    if file.local_host && !args.no_local_host {
+        let (cores, memory) = (file.local_cores, file.local_memory_mib);
         let dir = realm.join("local");
         config.local_host = Some(LocalHostConfig {
             program: places::this_program()?,

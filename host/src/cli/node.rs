@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use hearth_identity::{NodeDir, verify_invitation};
 use hearth_node::pool::{Launcher, PoolConfig};
-use hearth_node::{Control, Mode, NodeConfig, OwnerLimits};
-use hearth_wire::Role;
+use hearth_node::{Control, LeaveError, Mode, NodeConfig, NodeError, OwnerLimits};
+use hearth_wire::{Invitation, Role};
 use serde_json::json;
 
 use super::args::NodeArgs;
 use super::config::{self, NodeFile};
 use super::exit::{Context, Failure, Kind};
-use super::identity::{now, token};
+use super::identity::{self, now, token};
 use super::{Output, places, signals};
 
 pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> 
         } else {
             Control::Resume
         };
-        hearth_node::control(&dir, control).context(Kind::Failed, "telling the node")?;
+        hearth_node::control(&dir, control).context(Kind::Rejected, "telling the node")?;
         output.say(if args.pause {
             "paused: guests are parked and no work is taken"
         } else {
@@ -48,6 +48,10 @@ pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> 
 }
 
 /// Shows what joining means, asks once, joins. `false` when the owner said no.
+///
+/// The realm's signed policy comes with the enrolment, so that the owner sees the authors before
+/// agreeing. That uses the invitation up, which is why it is made sure first that there is somebody
+/// to ask; and whatever ends this before a yes leaves nothing behind.
 async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failure> {
     if NodeDir::exists(dir) {
         return Err(
@@ -57,38 +61,65 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
         );
     }
     let token = token(&args.token)?;
-    let invitation =
-        verify_invitation(&token, None, now()).context(Kind::Rejected, "the invitation")?;
+    let invitation = verify_invitation(&token, None, now())
+        .context(Kind::Rejected, "the invitation")
+        .map_err(|failure| failure.next("ask the realm's owner for a new `hearth invite node`"))?;
     if invitation.role != Role::Node {
         return Err(
             Failure::rejected(format!("this invitation is for an {}", invitation.role))
                 .next("use it with `hearth join`"),
         );
     }
+    let terminal = if args.yes {
+        None
+    } else {
+        Some(Terminal::open()?)
+    };
     let name = args.name.clone().unwrap_or_else(places::host_name);
+    let joined = identity::enrol(&token, &name, dir).await?;
+    let agreed = match terminal {
+        None => show(dir, &invitation, args, output).map(|()| true),
+        Some(terminal) => show(dir, &invitation, args, output)
+            .and_then(|()| terminal.ask("volunteer this machine? [y/N] ")),
+    };
+    if !matches!(agreed, Ok(true)) {
+        hearth_node::leave(dir).context(Kind::Failed, "removing what joining made")?;
+        let agreed = agreed?;
+        output.say("nothing was kept; the invitation is used up");
+        return Ok(agreed);
+    }
+    config::write_new(dir, &config::node_template(&name, args))?;
+    output.document(&json!({
+        "realm": joined.realm, "node": joined.node, "folder": dir, "authors": authors(dir)?,
+    }))?;
+    Ok(true)
+}
+
+/// Whose code would run here.
+fn authors(dir: &Path) -> Result<Vec<String>, Failure> {
+    let node = NodeDir::open(dir).context(Kind::Failed, "opening the node's directory")?;
+    let authors = &node.policy_state().policy().authors;
+    Ok(authors.iter().map(|author| author.name.clone()).collect())
+}
+
+/// What the owner agrees to.
+fn show(
+    dir: &Path,
+    invitation: &Invitation,
+    args: &NodeArgs,
+    output: Output,
+) -> Result<(), Failure> {
     let cores = args.cores.unwrap_or_else(config::default_cores);
     let memory = args.memory.unwrap_or_else(config::default_memory_mib);
-    // Joining fetches the realm's signed policy, so that its authors can be shown before the owner
-    // agrees; a "no" removes everything again.
-    let joined = hearth_node::join(&token, &name, dir)
-        .await
-        .context(Kind::Rejected, "joining")?;
-    let node = NodeDir::open(dir).context(Kind::Failed, "opening the node's directory")?;
-    let authors: Vec<_> = node
-        .policy_state()
-        .policy()
-        .authors
-        .iter()
-        .map(|author| author.name.clone())
-        .collect();
     output.note(format!(
-        "realm    {} ({})",
+        "realm    {} ({}) at {}",
         invitation.name,
-        joined.realm.short()
+        invitation.realm.short(),
+        invitation.addresses.join(", ")
     ));
     output.note(format!(
         "authors  {} (only their signed code runs)",
-        authors.join(", ")
+        authors(dir)?.join(", ")
     ));
     output.note(format!(
         "limits   {cores} cores, {memory} MiB for guests; no files, no network, no clock for guests"
@@ -97,83 +128,128 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
         "folder   {} (hearth.toml holds the limits; `hearth node --leave` removes it)",
         dir.display()
     ));
-    if !args.yes && !ask("volunteer this machine? [y/N] ")? {
-        hearth_node::leave(dir).context(Kind::Failed, "removing what joining made")?;
-        output.say("nothing was kept");
-        return Ok(false);
-    }
-    let template = config::node_template(&name, args.cores, args.memory, args.location.as_deref());
-    config::write_new(dir, &template)?;
-    output.document(
-        &json!({ "realm": joined.realm, "node": joined.node, "folder": dir, "authors": authors }),
-    )?;
-    Ok(true)
+    Ok(())
 }
 
 fn leave(dir: &Path, yes: bool, output: Output) -> Result<(), Failure> {
-    if !NodeDir::exists(dir) {
+    let member = NodeDir::exists(dir);
+    // What an interrupted join or leave left is removed as well.
+    if !member && !LEFT.iter().any(|name| dir.join(name).exists()) {
         return Err(Failure::rejected(format!(
             "{} is not a node's directory: there is nothing to leave",
             dir.display()
-        )));
+        ))
+        .next("name the node's directory with --dir"));
     }
-    if !yes
-        && !ask(&format!(
-            "remove {} with the node's key and caches? [y/N] ",
-            dir.display()
-        ))?
-    {
+    let question = format!(
+        "remove {} with the node's key, limits and caches? [y/N] ",
+        dir.display()
+    );
+    if !yes && !Terminal::open()?.ask(&question)? {
         return Ok(());
     }
-    hearth_node::leave(dir).context(Kind::Failed, "leaving")?;
-    output.say(format!("left; {} is gone", dir.display()));
-    output.document(&json!({ "left": dir }))
+    if member {
+        hearth_node::leave(dir).map_err(|error| {
+            let failure = Failure::failed(format!("leaving: {error}"));
+            match error {
+                LeaveError::Running(_) => failure.next("stop it with Ctrl-C or SIGTERM first"),
+                _ => failure.next("mend that, then say `hearth node --leave` again"),
+            }
+        })?;
+    }
+    for name in LEFT {
+        remove(&dir.join(name))?;
+    }
+    let left = remaining(dir)?;
+    if left.is_empty() {
+        output.say(format!("left; {} is gone", dir.display()));
+    } else {
+        output.say(format!(
+            "left; {} stays, for what no node made: {}",
+            dir.display(),
+            left.join(", ")
+        ));
+    }
+    output.document(&json!({ "left": dir, "gone": left.is_empty(), "remaining": left }))
 }
 
-/// Asks on the terminal; without one the answer is an error that names `--yes`.
-fn ask(question: &str) -> Result<bool, Failure> {
-    let refused =
-        || Failure::rejected("there is no terminal to ask on").next("say --yes if you mean it");
-    // Standard input may have carried the token, so the terminal itself is asked.
-    let terminal = if std::io::stdin().is_terminal() {
-        None
-    } else {
-        Some(std::fs::File::open("/dev/tty").map_err(|_| refused())?)
+/// What a node's directory may hold besides what [`hearth_node::leave`] knows of: ours, and the key
+/// of a join that never ended.
+const LEFT: [&str; 2] = [config::FILE, "node.key"];
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(Kind::Failed, format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the directory, or tells what is in it that is not ours to remove.
+fn remaining(dir: &Path) -> Result<Vec<String>, Failure> {
+    let reading = || format!("looking into {}", dir.display());
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.context(Kind::Failed, reading())?,
     };
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
-    let mut line = String::new();
-    let read = match terminal {
-        None => std::io::stdin().lock().read_line(&mut line),
-        Some(file) => std::io::BufReader::new(file).read_line(&mut line),
-    };
-    read.map_err(|_| refused())?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    let names: Result<Vec<_>, _> = entries
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect();
+    let names = names.context(Kind::Failed, reading())?;
+    if names.is_empty() {
+        std::fs::remove_dir(dir).context(Kind::Failed, format!("removing {}", dir.display()))?;
+    }
+    Ok(names)
+}
+
+/// Where a question is asked. Standard input may have carried the token, so the terminal itself is
+/// opened then; without one the answer is an error that names `--yes`.
+struct Terminal(Option<std::fs::File>);
+
+impl Terminal {
+    fn open() -> Result<Self, Failure> {
+        if std::io::stdin().is_terminal() {
+            return Ok(Self(None));
+        }
+        match std::fs::File::open("/dev/tty") {
+            Ok(file) => Ok(Self(Some(file))),
+            Err(_) => Err(Failure::rejected("there is no terminal to ask on")
+                .next("say --yes if you mean it")),
+        }
+    }
+
+    fn ask(self, question: &str) -> Result<bool, Failure> {
+        let mut stderr = std::io::stderr();
+        let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
+        let mut line = String::new();
+        let read = match self.0 {
+            None => std::io::stdin().lock().read_line(&mut line),
+            Some(file) => std::io::BufReader::new(file).read_line(&mut line),
+        };
+        read.context(Kind::Failed, "reading the answer")?;
+        Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    }
 }
 
 async fn serve(dir: &Path, args: &NodeArgs, output: Output) -> Result<(), Failure> {
     let file: NodeFile = config::read(dir)?;
-    let cores = args
-        .cores
-        .or(file.cores)
-        .unwrap_or_else(config::default_cores);
-    let memory_mib = args
-        .memory
-        .or(file.memory_mib)
-        .unwrap_or_else(config::default_memory_mib);
-    let nice = file.nice.unwrap_or(10).clamp(0, 19);
-    let pool = pool(cores, memory_mib << 20, &dir.join("cache"), nice)?;
+    let cores = args.cores.unwrap_or(file.cores);
+    let memory_mib = args.memory.unwrap_or(file.memory_mib);
+    let nice = file.nice.clamp(0, 19);
+    let pool = pool(
+        cores,
+        memory_mib.saturating_mul(1 << 20),
+        &dir.join("cache"),
+        nice,
+    )?;
     let mode = Mode::Volunteer {
         addresses: file.addresses,
-        discover: file.discover.unwrap_or(false),
+        discover: file.discover,
     };
-    let name = args
-        .name
-        .clone()
-        .or(file.name)
-        .unwrap_or_else(places::host_name);
+    let name = args.name.clone().unwrap_or(file.name);
     let mut config = NodeConfig::new(mode, name, dir.to_owned(), pool);
-    config.location = args.location.clone().or(file.location).unwrap_or_default();
+    config.location = args.location.clone().unwrap_or(file.location);
     config.capabilities = if args.capabilities.is_empty() {
         file.capabilities
     } else {
@@ -182,19 +258,42 @@ async fn serve(dir: &Path, args: &NodeArgs, output: Output) -> Result<(), Failur
     config.owner = OwnerLimits {
         allow_authors: file.allow_authors,
         deny_authors: file.deny_authors,
-        throttle: file.throttle.unwrap_or(100).min(100),
-        follow_load: file.follow_load.unwrap_or(false),
+        throttle: file.throttle.min(100),
+        follow_load: file.follow_load,
     };
-    config.blob_bytes = file.cache_gib_max.unwrap_or(4) << 30;
+    config.blob_bytes = file.cache_gib_max.saturating_mul(1 << 30);
     output.note(format!(
         "{}: {cores} cores, {memory_mib} MiB; stop with Ctrl-C, pause with `hearth node --pause`",
         config.name
     ));
-    let grace = Duration::from_secs(file.drain_seconds.unwrap_or(20));
+    let grace = Duration::from_secs(file.drain_seconds);
     let stop = signals::shutdown(grace).context(Kind::Failed, "listening for signals")?;
-    hearth_node::run(config, stop)
-        .await
-        .context(Kind::Failed, "node")
+    hearth_node::run(config, stop).await.map_err(ended)
+}
+
+/// Why a node ended, as a command's end.
+fn ended(error: NodeError) -> Failure {
+    let (kind, next) = match &error {
+        NodeError::Refused(_) => (
+            Kind::Forbidden,
+            "ask the realm's owner; to start over: `hearth node --leave`, then --join with a new invitation",
+        ),
+        NodeError::Running(_) => (
+            Kind::Rejected,
+            "`hearth node --pause` pauses the one that runs; another --dir holds another node",
+        ),
+        NodeError::Name(_) => (Kind::Rejected, "mend hearth.toml, or the command line"),
+        NodeError::Pool(_) => (
+            Kind::Failed,
+            "HEARTH_LOG=debug shows what the runners say; `hearth task run` tries one alone",
+        ),
+        NodeError::Dir(_) => (
+            Kind::Failed,
+            "`hearth node --leave` removes the node's directory; then join anew",
+        ),
+        _ => (Kind::Failed, "HEARTH_LOG=debug shows more"),
+    };
+    Failure::new(kind, format!("node: {error}")).next(next)
 }
 
 /// The pool of a node: one confined runner process of this program a core.
