@@ -6,14 +6,15 @@ mod config;
 mod coordinator;
 mod demo;
 mod exit;
+mod follow;
 mod identity;
 mod inputs;
 mod jobs;
 mod look;
 mod node;
 mod output;
-mod places;
 mod owner;
+mod places;
 mod run;
 mod signals;
 mod task;
@@ -22,10 +23,10 @@ mod vouch;
 pub(crate) use args::{Cli, Command};
 pub(crate) use children::{compiler, runner};
 pub(crate) use exit::{Failure, exit_code};
-pub(crate) use identity::{author, init};
+pub(crate) use identity::init;
 pub(crate) use output::Output;
-pub(crate) use task::task;
 pub(crate) use owner::{author, policy, revoke, token};
+pub(crate) use task::task;
 
 use std::path::Path;
 
@@ -74,10 +75,10 @@ pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
             Command::Demo(args) => demo::run(args, output).await,
             Command::Init(_)
             | Command::Author(_)
-            | Command::Task(_)
             | Command::Policy(_)
             | Command::Revoke(_)
             | Command::Token(_)
+            | Command::Task(_)
             | Command::Completions { .. }
             | Command::Man { .. }
             | Command::Runner(_)

@@ -169,8 +169,8 @@ pub(crate) enum RoleArg {
 pub(crate) struct InviteArgs {
     /// What the invited may do
     pub(crate) role: RoleArg,
-    /// How long the token can be used, in hours
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=24 * 90))]
+    /// How long the token can be used, in hours; 720 at most
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=720))]
     pub(crate) hours: u64,
     /// Write the token to this file (mode 0600) instead of printing it
     #[arg(long, value_hint = ValueHint::FilePath)]
@@ -368,6 +368,9 @@ pub(crate) struct TaskRunArgs {
     /// Which code runs it
     #[arg(long, value_enum, default_value_t)]
     pub(crate) engine: EngineArg,
+    /// Seed that the tasks see, as 64 hexadecimal digits
+    #[arg(long, value_name = "HEX")]
+    pub(crate) seed: Option<hearth_wire::Digest>,
     /// Save each output in this folder
     #[arg(long, value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
@@ -422,7 +425,7 @@ pub(crate) struct OptionArgs {
     /// Where it may run
     #[arg(long, value_enum, default_value_t)]
     pub(crate) place: PlaceArg,
-    /// Seconds after which open tasks expire
+    /// Seconds after which open tasks end without a result, on the network and here
     #[arg(long, value_name = "SECONDS")]
     pub(crate) deadline: Option<u64>,
     /// Seed that the tasks see, as 64 hexadecimal digits
@@ -531,8 +534,9 @@ pub(crate) struct NodesArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DemoArgs {
     /// The folder with the example components (mersenne, render)
+    /// [default: `guests` beside this program's folder, where `cargo xtask guests` puts them]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) tasks: PathBuf,
+    pub(crate) tasks: Option<PathBuf>,
     /// Where the picture and the table go
     #[arg(long, value_name = "DIR", default_value = "hearth-demo", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,

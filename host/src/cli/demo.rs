@@ -7,7 +7,7 @@ mod relay;
 mod view;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hearth::client::{Client, ClientIdentity};
@@ -42,13 +42,56 @@ const MERSENNE_INPUTS: &str = include_str!("../../../tasks/mersenne/inputs.jsonl
 const QUICK_EXPONENT_MAX: u64 = 2300;
 
 pub(crate) async fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
+    let tasks = tasks(args)?;
     let folder = args.out.join("realm");
     clear(&folder)?;
-    let outcome = story(args, &folder, output).await;
-    if !args.keep {
-        let _ = std::fs::remove_dir_all(&folder);
+    let outcome = story(args, &tasks, &folder, output).await;
+    match &outcome {
+        // Whoever looks for the reason needs the logs.
+        Err(_) => output.note(format!(
+            "the logs of all processes are in {}",
+            folder.display()
+        )),
+        Ok(()) if args.keep => {}
+        Ok(()) => {
+            let _ = std::fs::remove_dir_all(&folder);
+        }
     }
     outcome
+}
+
+/// The folder with the example components: as told, or where building them beside this program puts
+/// them.
+fn tasks(args: &DemoArgs) -> Result<PathBuf, Failure> {
+    let program = places::this_program()?;
+    let beside = || {
+        program
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|dir| dir.join("guests"))
+    };
+    let places: Vec<_> = match &args.tasks {
+        Some(tasks) => vec![tasks.clone()],
+        None => beside().collect(),
+    };
+    let has_both = |dir: &PathBuf| {
+        let is_there = |name| component(dir, name).is_file();
+        is_there("render") && is_there("mersenne")
+    };
+    if let Some(found) = places.iter().find(|dir| has_both(dir)) {
+        return Ok(found.clone());
+    }
+    let tried: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
+    Err(Failure::rejected(format!(
+        "the example components render and mersenne are not in {}",
+        tried.join(" or ")
+    ))
+    .next("in a checkout `cargo xtask guests` builds them, and `cargo xtask demo` does all of it; or name their folder with --tasks DIR"))
+}
+
+fn component(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.component.wasm"))
 }
 
 /// An empty folder that is ours: whatever an earlier demo left is removed, anything else is not.
@@ -69,7 +112,12 @@ fn clear(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).context(Kind::Failed, format!("making {}", folder.display()))
 }
 
-async fn story(args: &DemoArgs, folder: &Path, output: Output) -> Result<(), Failure> {
+async fn story(
+    args: &DemoArgs,
+    tasks: &Path,
+    folder: &Path,
+    output: Output,
+) -> Result<(), Failure> {
     let picture = if args.quick {
         Picture::QUICK
     } else {
@@ -89,7 +137,7 @@ async fn story(args: &DemoArgs, folder: &Path, output: Output) -> Result<(), Fai
     let client = Client::new(identity).map_err(failure)?;
     volunteers_are_there(&client).await?;
 
-    let loaded = task::load(&args.tasks.join("render.component.wasm"))?;
+    let loaded = task::load(&component(tasks, "render"))?;
     let tiles = picture.inputs()?;
     let rendered = render(
         &client, &mut realm, &relay, &loaded, picture, &tiles, output,
@@ -118,7 +166,8 @@ async fn story(args: &DemoArgs, folder: &Path, output: Output) -> Result<(), Fai
 
     relay.mend();
     output.say("the network is back; now mersenne, the Lucas–Lehmer test:");
-    let primes = mersenne(&client, args, output).await?;
+    let loaded = task::load(&component(tasks, "mersenne"))?;
+    let primes = mersenne(&client, &realm, &loaded, args.quick, output).await?;
 
     let modes = client.modes().await.map_err(failure)?;
     let summary = summary(&rendered, local_seconds, &modes, primes);
@@ -152,7 +201,7 @@ async fn volunteers_are_there(client: &Client) -> Result<(), Failure> {
         if begun.elapsed() > Duration::from_secs(60) {
             return Err(
                 Failure::new(Kind::TimedOut, "the volunteers did not come up")
-                    .next("read their logs with --keep"),
+                    .next("read what they say in their logs"),
             );
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -178,7 +227,7 @@ async fn render(
     output: Output,
 ) -> Result<Rendered, Failure> {
     let begun = Instant::now();
-    let job = submit(client, realm, loaded, "application/json", tiles, "picture").await?;
+    let job = submit(client, realm, loaded, tiles, "picture", output).await?;
     let mut view = View::new(output, picture.columns(), tiles.len());
     view.tell(&format!(
         "{job}: {} tiles of {} by {} pixels",
@@ -188,10 +237,14 @@ async fn render(
     ));
     let names = Names::new(client).await?;
     let mut events = client.events(job).await.map_err(failure)?;
+    // What happened before the first event and between events that were missed.
+    catch_up(client, job, &names, &mut view).await?;
     let (mut killed, mut cut, mut ended) = (false, false, false);
     while !ended {
         let Some(event) = events.next().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
             events = client.events(job).await.map_err(failure)?;
+            catch_up(client, job, &names, &mut view).await?;
             continue;
         };
         match event.map_err(failure)? {
@@ -206,6 +259,7 @@ async fn render(
                 view.tell(&format!("mode: {} ({})", mode(report.mode), report.reason))
             }
             JobEvent::Job(status) => ended = status.state != JobState::Open,
+            JobEvent::Resync { .. } => catch_up(client, job, &names, &mut view).await?,
             _ => {}
         }
         let share = view.finished() as f64 / tiles.len() as f64;
@@ -220,10 +274,12 @@ async fn render(
             view.tell("the network is cut: no volunteer can be reached any more");
         }
     }
+    catch_up(client, job, &names, &mut view).await?;
     view.end();
     let seconds = begun.elapsed().as_secs_f64();
     let status = client.job(job, None).await.map_err(failure)?;
     jobs::complete(&status)?;
+    went_as_told(client, &status, killed, cut).await?;
     let tiles = outputs(client, job, tiles.len()).await?;
     Ok(Rendered {
         tiles,
@@ -232,13 +288,76 @@ async fn render(
     })
 }
 
+/// Puts every result that there is into the view.
+async fn catch_up(
+    client: &Client,
+    job: JobId,
+    names: &Names,
+    view: &mut View,
+) -> Result<(), Failure> {
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let page = client.results(job, start).await.map_err(failure)?;
+        for result in &page.results {
+            if let Some(node) = &result.processed_by {
+                view.done(result.index as usize, names.of(node));
+            }
+        }
+        from = page.next;
+    }
+    Ok(())
+}
+
+/// A demo that shows something else than it says is a failed one.
+async fn went_as_told(
+    client: &Client,
+    status: &JobStatus,
+    killed: bool,
+    cut: bool,
+) -> Result<(), Failure> {
+    let local = status.nodes.iter().find(|share| share.node == "local");
+    let told = [
+        (killed, "no volunteer was killed"),
+        (cut, "the network was not cut"),
+        (status.retries > 0, "no tile was leased again"),
+        (
+            local.is_some_and(|share| share.results > 0),
+            "the local host did no tile",
+        ),
+        (became_local(client).await?, "mode local never came"),
+    ];
+    match told.into_iter().find(|(happened, _)| !happened) {
+        None => Ok(()),
+        Some((_, what)) => Err(Failure::failed(format!(
+            "the picture is whole, but the story was another: {what}"
+        ))
+        .next("the picture may be too small for this machine, or the machine too busy: try again")),
+    }
+}
+
+/// Whether the realm noticed that it is alone. The job may have ended a moment before it did.
+async fn became_local(client: &Client) -> Result<bool, Failure> {
+    let begun = Instant::now();
+    loop {
+        let report = client.modes().await.map_err(failure)?;
+        let ever = report
+            .switches
+            .iter()
+            .any(|switch| switch.mode == Mode::Local);
+        if ever || report.mode == Mode::Local || begun.elapsed() > Duration::from_secs(10) {
+            return Ok(ever || report.mode == Mode::Local);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn submit(
     client: &Client,
     realm: &Realm,
     loaded: &Loaded,
-    media_type: &str,
     inputs: &[Vec<u8>],
     name: &str,
+    output: Output,
 ) -> Result<JobId, Failure> {
     let global = Global {
         realm: Some(realm.dir()),
@@ -252,17 +371,16 @@ async fn submit(
         .map(|(at, input)| (at.to_string(), input.clone()))
         .collect();
     let inputs = Inputs {
-        media_type: media_type.to_owned(),
+        media_type: "application/json".to_owned(),
         items,
     };
     let options = JobOptions {
         name: name.to_owned(),
         ..JobOptions::default()
     };
-    let accepted = jobs::hand_over(client, &release, loaded.component.clone(), &inputs, options)
-        .await
-        .map_err(failure)?;
-    Ok(accepted.job)
+    let component = loaded.component.clone();
+    let accepted = jobs::hand_over(client, &release, component, &inputs, options, output).await;
+    Ok(accepted.map_err(failure)?.job)
 }
 
 /// All outputs of a job, in order.
@@ -321,43 +439,27 @@ async fn render_here(
 }
 
 /// Runs the Lucas–Lehmer test on the example's inputs and checks the answers against the known list.
-async fn mersenne(client: &Client, args: &DemoArgs, output: Output) -> Result<usize, Failure> {
-    let loaded = task::load(&args.tasks.join("mersenne.component.wasm"))?;
+async fn mersenne(
+    client: &Client,
+    realm: &Realm,
+    loaded: &Loaded,
+    quick: bool,
+    output: Output,
+) -> Result<usize, Failure> {
     let exponent = |input: &str| {
         serde_json::from_str::<Value>(input)
             .ok()
             .and_then(|input| input["exponent"].as_u64())
     };
     let wanted = |input: &&str| {
-        exponent(input).is_some_and(|exponent| !args.quick || exponent <= QUICK_EXPONENT_MAX)
+        exponent(input).is_some_and(|exponent| !quick || exponent <= QUICK_EXPONENT_MAX)
     };
     let inputs: Vec<_> = MERSENNE_INPUTS
         .lines()
         .filter(wanted)
         .map(|line| line.as_bytes().to_vec())
         .collect();
-    let global = Global {
-        realm: Some(args.out.join("realm/realm")),
-        json: false,
-        verbose: 0,
-    };
-    let release = task::release_of(&global, &loaded)?;
-    let items = inputs
-        .iter()
-        .map(|input| (String::new(), input.clone()))
-        .collect();
-    let set = Inputs {
-        media_type: "application/json".to_owned(),
-        items,
-    };
-    let options = JobOptions {
-        name: "mersenne".to_owned(),
-        ..JobOptions::default()
-    };
-    let job = jobs::hand_over(client, &release, loaded.component.clone(), &set, options)
-        .await
-        .map_err(failure)?
-        .job;
+    let job = submit(client, realm, loaded, &inputs, "mersenne", output).await?;
     let bar = output.bar(inputs.len() as u64, "mersenne");
     let status = loop {
         let status = client.job(job, None).await.map_err(failure)?;

@@ -169,7 +169,8 @@ pub(crate) async fn invite(
             .invite(role, seconds, now())
             .context(Kind::Failed, "signing the invitation")?
     } else {
-        client(global)?
+        client(global)
+            .await?
             .invite(role, seconds)
             .await
             .map_err(super::jobs::failure)?

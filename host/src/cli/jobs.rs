@@ -12,39 +12,59 @@ use hearth_wire::api::{
 use hearth_wire::{
     InputSetWriter, JobId, JobOptions, Placement, Priority, Release, TaskIndex, TrustPolicy,
 };
+use indicatif::ProgressBar;
 
 use super::args::{
     Global, JobArgs, OptionArgs, PlaceArg, PriorityArg, ResultsArgs, SubmitArgs, TrustArg, WaitArgs,
 };
 use super::exit::{Failure, Kind};
+use super::follow::Follower;
 use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::{Output, places, run, task};
 
 /// A client of the realm that the command line names.
-pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
-    let identity = ClientIdentity::open(&places::realm(global)?, now()).map_err(failure)?;
-    Client::new(identity).map_err(failure)
+pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
+    let identity = ClientIdentity::open_renewed(&places::realm(global)?, now()).await;
+    Client::new(identity.map_err(failure)?).map_err(failure)
 }
 
 /// A client's error as a command's end: the exit code says what to do about it.
 pub(crate) fn failure(error: ClientError) -> Failure {
+    let unreachable = error.is_unreachable();
     let kind = match &error {
-        ClientError::NoRealm(_) => Kind::Rejected,
+        ClientError::NoRealm(_) | ClientError::Inputs(_) => Kind::Rejected,
         ClientError::Http(HttpError::Api { status, .. }) => match status {
-            401 | 403 => Kind::Forbidden,
+            // Too much at once is not wrong, but more than the realm allows.
+            401 | 403 | 429 => Kind::Forbidden,
+            408 | 502..=504 => Kind::Unreachable,
             400..=499 => Kind::Rejected,
             _ => Kind::Failed,
         },
-        _ if error.is_unreachable() => Kind::Unreachable,
+        ClientError::Http(HttpError::Tls(_)) => Kind::Forbidden,
+        _ if unreachable => Kind::Unreachable,
         _ => Kind::Failed,
     };
-    let failure = Failure::new(kind, &error);
-    match kind {
-        Kind::Unreachable => {
-            failure.next("start the coordinator with `hearth coordinator`, or check its address")
+    match &error {
+        ClientError::Http(HttpError::Api { message, next, .. }) => {
+            Failure::new(kind, message).next(next)
         }
-        _ => failure,
+        ClientError::Http(HttpError::Tls(_)) => Failure::new(kind, &error).next(
+            "ask the realm's owner for an invitation, and `hearth join` again with --realm DIR",
+        ),
+        ClientError::NoRealm(dir) => Failure::new(
+            kind,
+            format!("{} is neither a realm nor a joined one", dir.display()),
+        )
+        .next("`hearth init` makes a realm, `hearth join` joins one, --realm DIR names another"),
+        ClientError::Dir(_) | ClientError::Tls(_) | ClientError::Peer(_) => {
+            Failure::new(kind, &error)
+                .next("restore the realm's directory, or join anew into another")
+        }
+        _ if unreachable => Failure::new(kind, &error)
+            .next("start the coordinator with `hearth coordinator`, or check its address"),
+        _ => Failure::new(kind, &error)
+            .next("see the coordinator's log, and update hearth on both sides"),
     }
 }
 
@@ -82,8 +102,24 @@ pub(crate) async fn hand_over(
     component: Bytes,
     inputs: &Inputs,
     options: JobOptions,
+    output: Output,
+) -> Result<JobAccepted, ClientError> {
+    let bar = output.bar(3, "handing over");
+    let handed = hand_over_by(client, release, component, inputs, options, &bar).await;
+    bar.finish_and_clear();
+    handed
+}
+
+async fn hand_over_by(
+    client: &Client,
+    release: &Release,
+    component: Bytes,
+    inputs: &Inputs,
+    options: JobOptions,
+    bar: &ProgressBar,
 ) -> Result<JobAccepted, ClientError> {
     let release = client.add_release(release, component).await?;
+    bar.inc(1);
     // Everything was read from files within limits, so writing to memory cannot fail.
     let mut writer = InputSetWriter::new(Vec::new());
     let written = inputs
@@ -96,6 +132,7 @@ pub(crate) async fn hand_over(
     client
         .add_inputs(&set, UploadSource::Bytes(bytes.into()))
         .await?;
+    bar.inc(1);
     client
         .submit(&SubmitJob {
             release,
@@ -112,13 +149,14 @@ pub(crate) async fn submit(
 ) -> Result<(), Failure> {
     let inputs = inputs::read(&args.inputs)?;
     let (release, component) = task::release(global, &args.release)?;
-    let client = client(global)?;
+    let client = client(global).await?;
     let accepted = hand_over(
         &client,
         &release,
         component,
         &inputs,
         options(&args.options),
+        output,
     )
     .await
     .map_err(failure)?;
@@ -139,7 +177,7 @@ pub(crate) async fn submit(
 }
 
 pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure> {
-    let list = client(global)?.jobs().await.map_err(failure)?;
+    let list = client(global).await?.jobs().await.map_err(failure)?;
     let rows = list
         .jobs
         .iter()
@@ -172,7 +210,11 @@ pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure>
 }
 
 pub(crate) async fn cancel(global: &Global, args: &JobArgs, output: Output) -> Result<(), Failure> {
-    let status = client(global)?.cancel(args.job).await.map_err(failure)?;
+    let status = client(global)
+        .await?
+        .cancel(args.job)
+        .await
+        .map_err(failure)?;
     output.say(format!(
         "{} is cancelled; {} results are kept",
         args.job, status.counts.settled
@@ -181,7 +223,7 @@ pub(crate) async fn cancel(global: &Global, args: &JobArgs, output: Output) -> R
 }
 
 pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Result<(), Failure> {
-    let client = client(global)?;
+    let client = client(global).await?;
     let ended = ended(&client, args.job, output);
     let status = match args.timeout {
         None => ended.await?,
@@ -241,54 +283,62 @@ pub(crate) async fn results(
     args: &ResultsArgs,
     output: Output,
 ) -> Result<(), Failure> {
-    let client = client(global)?;
-    let mut from = 0;
-    let mut seen = std::collections::BTreeSet::new();
+    let client = client(global).await?;
+    let tasks = client.job(args.job, None).await.map_err(failure)?.tasks;
+    let mut follower = Follower::new(&client, args.job, tasks);
     loop {
-        let page = client.results(args.job, from).await.map_err(failure)?;
-        for result in &page.results {
-            if result.state.is_terminal() && seen.insert(result.index) {
-                show(&client, args.job, result, args.out.as_deref(), output).await?;
-            }
+        let looked = follower
+            .look(async |result| {
+                let label = format!("{}/{}", args.job, result.index);
+                show(
+                    &client,
+                    args.job,
+                    result,
+                    &label,
+                    args.out.as_deref(),
+                    output,
+                )
+                .await
+            })
+            .await;
+        match looked {
+            Ok(status) if args.follow && status.state == JobState::Open => {}
+            // A coordinator that restarts keeps its jobs.
+            Err(failure) if args.follow && failure.kind() == Kind::Unreachable => {}
+            looked => return looked.map(|_| ()),
         }
-        match page.next {
-            Some(next) => from = next,
-            None if args.follow && !page.complete => {
-                from = 0;
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            None => return Ok(()),
-        }
+        follower.rest().await;
     }
 }
 
-async fn show(
+/// Shows one result: as a document, or for people its output or the file in which that was saved.
+pub(crate) async fn show(
     client: &Client,
     job: JobId,
     result: &ProcessingResult,
+    label: &str,
     out: Option<&Path>,
     output: Output,
 ) -> Result<(), Failure> {
+    let metadata = &result.result.metadata;
+    let media_type = metadata.media_type.as_deref().unwrap_or_default();
     if output.json {
+        if let Some(out) = out
+            && let Some(bytes) = bytes(client, job, result).await?
+        {
+            save(out, result.index, media_type, &bytes)?;
+        }
         return output.document(result);
     }
-    let label = format!("{job}/{}", result.index);
     let bytes = bytes(client, job, result).await?;
+    let by = result.processed_by.as_deref();
     run::Shown {
-        label: &label,
+        label,
         index: result.index,
         bytes: bytes.as_deref(),
-        media_type: result
-            .result
-            .metadata
-            .media_type
-            .as_deref()
-            .unwrap_or_default(),
+        media_type,
         problem: problem(result),
-        by: result
-            .processed_by
-            .as_deref()
-            .map(|by| run::by(by, &result.result.metadata.node_name)),
+        by: by.map(|by| run::by(by, &metadata.node_name)),
     }
     .print(out, output)
 }

@@ -10,7 +10,7 @@ pub(crate) async fn nodes(
     args: &NodesArgs,
     output: Output,
 ) -> Result<(), Failure> {
-    let client = client(global)?;
+    let client = client(global).await?;
     for (node, action) in [(&args.drain, "drain"), (&args.revoke, "revoke")] {
         if let Some(node) = node {
             let node = full_id(&client, node).await?;
@@ -62,7 +62,7 @@ async fn full_id(client: &hearth::client::Client, typed: &str) -> Result<String,
 }
 
 pub(crate) async fn modes(global: &Global, output: Output) -> Result<(), Failure> {
-    let report = client(global)?.modes().await.map_err(failure)?;
+    let report = client(global).await?.modes().await.map_err(failure)?;
     if output.json {
         return output.document(&report);
     }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use hearth::client::{Client, ClientError, ClientIdentity};
 use hearth::{Component, LocalHost, TaskResult};
-use hearth_wire::api::JobState;
+use hearth_wire::api::{JobState, JobStatus};
 use hearth_wire::runner::RunOutcome;
 use hearth_wire::{Digest, JobId};
 use serde_json::json;
 
 use super::args::{Global, PlaceArg, RunArgs};
 use super::exit::{Context, Failure, Kind};
+use super::follow::Follower;
 use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::jobs::{self, failure};
@@ -22,32 +23,31 @@ use super::{Output, places, task, vouch};
 
 /// How long a coordinator may be away before the rest is finished here.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often the results of a job are looked at.
-const LOOK: Duration = Duration::from_millis(150);
 
 pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Result<(), Failure> {
+    let begun = Instant::now();
     let inputs = inputs::read(&args.inputs)?;
     let loaded = task::load(&args.release)?;
     let everything = (0..inputs.items.len()).collect();
+    let home = |inputs, missing| finish_here(global, args, &loaded, inputs, missing, begun, output);
     if args.offline {
-        return finish_here(global, args, &loaded, inputs, everything, output).await;
+        return home(inputs, everything).await;
     }
-    match begin(global, args, &loaded, &inputs).await? {
-        Begun::Accepted(client, job) => {
-            let missing = follow(&client, job, args, &inputs, output).await?;
-            if missing.is_empty() {
-                let status = client.job(job, None).await.map_err(failure)?;
-                return jobs::complete(&status);
+    match begin(global, args, &loaded, &inputs, output).await? {
+        Begun::Accepted(client, job) => match follow(&client, job, args, &inputs, output).await? {
+            Followed::Ended(status) => jobs::complete(&status),
+            Followed::Lost(missing) => {
+                output.note(format!(
+                    "{job}: the coordinator went away; finishing {} of {} tasks here",
+                    missing.len(),
+                    inputs.items.len()
+                ));
+                home(inputs, missing).await
             }
-            output.note(format!(
-                "{job}: the coordinator went away; finishing {} tasks here",
-                missing.len()
-            ));
-            finish_here(global, args, &loaded, inputs, missing, output).await
-        }
+        },
         Begun::Nobody(why) => {
             output.note(format!("{why}: running here"));
-            finish_here(global, args, &loaded, inputs, everything, output).await
+            home(inputs, everything).await
         }
     }
 }
@@ -63,9 +63,10 @@ async fn begin(
     args: &RunArgs,
     loaded: &Loaded,
     inputs: &Inputs,
+    output: Output,
 ) -> Result<Begun, Failure> {
     let dir = places::realm(global)?;
-    let identity = match ClientIdentity::open(&dir, now()) {
+    let identity = match ClientIdentity::open_renewed(&dir, now()).await {
         Ok(identity) => identity,
         // A realm that was named must be there; the default one need not.
         Err(ClientError::NoRealm(_)) if global.realm.is_none() => {
@@ -81,6 +82,7 @@ async fn begin(
         loaded.component.clone(),
         inputs,
         jobs::options(&args.options),
+        output,
     )
     .await
     {
@@ -92,87 +94,49 @@ async fn begin(
     }
 }
 
-/// Prints results as they come, until the job ended or the coordinator is gone for good: then the
-/// tasks without a result are given back.
+enum Followed {
+    Ended(Box<JobStatus>),
+    /// The coordinator is gone for good; these tasks have no result that was received.
+    Lost(BTreeSet<usize>),
+}
+
+/// Prints results as they come, until the job ended or the coordinator is gone for good.
 async fn follow(
     client: &Client,
     job: JobId,
     args: &RunArgs,
     inputs: &Inputs,
     output: Output,
-) -> Result<BTreeSet<usize>, Failure> {
-    let mut missing: BTreeSet<usize> = (0..inputs.items.len()).collect();
-    let bar = output.bar(inputs.items.len() as u64, &job.to_string());
+) -> Result<Followed, Failure> {
+    let tasks = inputs.items.len();
+    let mut follower = Follower::new(client, job, tasks as u32);
+    let bar = output.bar(tasks as u64, &job.to_string());
     let mut away: Option<Instant> = None;
     loop {
-        match look(client, job, args, inputs, &mut missing, output).await {
-            Ok(ended) => {
-                away = None;
-                bar.set_position((inputs.items.len() - missing.len()) as u64);
-                if ended {
-                    bar.finish_and_clear();
-                    return Ok(BTreeSet::new());
-                }
+        let looked = follower
+            .look(async |result| {
+                let label = &inputs.items[result.index as usize].0;
+                jobs::show(client, job, result, label, args.out.as_deref(), output).await
+            })
+            .await;
+        bar.set_position((tasks - follower.missing().len()) as u64);
+        match looked {
+            Ok(status) if status.state != JobState::Open => {
+                bar.finish_and_clear();
+                return Ok(Followed::Ended(Box::new(status)));
             }
+            Ok(_) => away = None,
             Err(failure) if failure.kind() == Kind::Unreachable => {
                 let since = *away.get_or_insert_with(Instant::now);
                 if since.elapsed() > PATIENCE {
                     bar.finish_and_clear();
-                    return Ok(missing);
+                    let missing = follower.missing().iter().map(|index| *index as usize);
+                    return Ok(Followed::Lost(missing.collect()));
                 }
             }
             Err(failure) => return Err(failure),
         }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// One look at a job: prints what is new, says whether the job ended.
-async fn look(
-    client: &Client,
-    job: JobId,
-    args: &RunArgs,
-    inputs: &Inputs,
-    missing: &mut BTreeSet<usize>,
-    output: Output,
-) -> Result<bool, Failure> {
-    let ended = client.job(job, None).await.map_err(failure)?.state != JobState::Open;
-    let mut from = missing.first().map_or(0, |first| *first as u32);
-    loop {
-        let page = client.results(job, from).await.map_err(failure)?;
-        for result in &page.results {
-            let index = result.index as usize;
-            if !result.state.is_terminal() || !missing.contains(&index) {
-                continue;
-            }
-            if output.json {
-                output.document(result)?;
-            } else {
-                let bytes = jobs::bytes(client, job, result).await?;
-                Shown {
-                    label: &inputs.items[index].0,
-                    index: result.index,
-                    bytes: bytes.as_deref(),
-                    media_type: result
-                        .result
-                        .metadata
-                        .media_type
-                        .as_deref()
-                        .unwrap_or_default(),
-                    problem: jobs::problem(result),
-                    by: result
-                        .processed_by
-                        .as_deref()
-                        .map(|node| by(node, &result.result.metadata.node_name)),
-                }
-                .print(args.out.as_deref(), output)?;
-            }
-            missing.remove(&index);
-        }
-        match page.next {
-            Some(next) => from = next,
-            None => return Ok(ended),
-        }
+        follower.rest().await;
     }
 }
 
@@ -183,6 +147,7 @@ async fn finish_here(
     loaded: &Loaded,
     inputs: Inputs,
     missing: BTreeSet<usize>,
+    begun: Instant,
     output: Output,
 ) -> Result<(), Failure> {
     if args.options.place == PlaceArg::Volunteers {
@@ -203,6 +168,11 @@ async fn finish_here(
         .next("its author must sign it anew (hearth task sign)"));
     }
     let seed = args.options.seed.unwrap_or_default();
+    // As on the network, what is still open when the time is up ends without a result.
+    let ends = args
+        .options
+        .deadline
+        .and_then(|seconds| begun.checked_add(Duration::from_secs(seconds)));
     let (out, cache) = (args.out.clone(), places::user_data()?.join("cache"));
     let program = places::this_program()?;
     tokio::task::spawn_blocking(move || {
@@ -220,6 +190,10 @@ async fn finish_here(
             .limits(limits)
             .seed(seed)
             .inputs(wanted);
+        let job = match ends {
+            Some(ends) => job.ends_at(ends),
+            None => job,
+        };
         let mut failed = 0;
         for result in job.run().context(Kind::Rejected, "the job")? {
             let index = indexes[result.index];
@@ -269,6 +243,9 @@ pub(crate) fn show(
     };
     let problem = describe(&result.outcome);
     if output.json {
+        if let (Some(out), Some(bytes)) = (out, bytes) {
+            jobs::save(out, index as u32, media_type, bytes)?;
+        }
         return output.document(&json!({
             "index": index, "input": label, "outcome": word(&result.outcome), "problem": bytes.is_none().then_some(problem),
             "media_type": media_type, "output": bytes.map(String::from_utf8_lossy),

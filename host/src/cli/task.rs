@@ -86,11 +86,13 @@ fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
     let job = host
         .job(&component)
         .media_type(&inputs.media_type)
-        .limits(loaded.draft.limits);
+        .limits(loaded.draft.limits)
+        .seed(args.seed.unwrap_or_default());
     let job = job.inputs(inputs.items.iter().map(|(_, input)| input));
     let job = job
         .on_log(move |line| output.note(format!("{:?}: {}", line.level, line.text).to_lowercase()));
     let mut failed = 0;
+    let bar = output.bar(inputs.items.len() as u64, "running");
     for result in job.run().context(Kind::Rejected, "the job")? {
         failed += usize::from(result.output().is_none());
         run::show(
@@ -108,14 +110,17 @@ fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
             result.fuel_used,
             result.run_time.as_secs_f64()
         ));
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     if failed == 0 {
         return Ok(());
     }
     Err(Failure::new(
         Kind::Incomplete,
         format!("{failed} of {} tasks have no output", inputs.items.len()),
-    ))
+    )
+    .next("the lines above say why"))
 }
 
 fn sign(global: &Global, args: &TaskSignArgs, output: Output) -> Result<(), Failure> {
