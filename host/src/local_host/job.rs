@@ -310,15 +310,19 @@ impl Job<'_> {
             if held.running.len() >= window {
                 return;
             }
-            let refused = self.pool().submit(vec![run], &self.sink).pop();
-            match refused.map(|(_, why)| why) {
+            let refused = if held.paused {
+                Some(PoolError::Full)
+            } else {
+                self.pool()
+                    .submit(vec![run], &self.sink)
+                    .pop()
+                    .map(|(_, why)| why)
+            };
+            match refused {
                 None => {
-                    if held.paused {
-                        self.builder.host.pool.pause(&[attempt]);
-                    }
                     held.running.insert(attempt, self.next);
                 }
-                // Full of another job's tasks: come back when the pool has room.
+                // Paused, or full of another job's tasks: come back when there is room.
                 Some(PoolError::Full) if held.running.is_empty() => {
                     drop(held);
                     std::thread::sleep(Duration::from_millis(5));
