@@ -105,7 +105,7 @@ pub(crate) struct InitArgs {
     #[arg(long, default_value = "0.0.0.0:7420")]
     pub(crate) listen: std::net::SocketAddr,
     /// Address under which others reach it, as HOST:PORT; repeatable
-    /// [default: this machine's name and 127.0.0.1, with the port of --listen]
+    /// [default: this machine's addresses and name, with the port of --listen]
     #[arg(long = "address", value_name = "HOST:PORT")]
     pub(crate) addresses: Vec<String>,
     /// Name of the first author

@@ -75,10 +75,31 @@ fn addresses(args: &InitArgs) -> Vec<String> {
     if !args.listen.ip().is_unspecified() {
         return vec![own(args.listen.ip())];
     }
-    vec![
-        own(IpAddr::from([127, 0, 0, 1])),
-        format!("{}:{port}", places::host_name()),
-    ]
+    let mut addresses = vec![own(IpAddr::from([127, 0, 0, 1]))];
+    addresses.extend(interfaces(args.listen.ip().is_ipv6()).into_iter().map(own));
+    addresses.push(format!("{}:{port}", places::host_name()));
+    addresses
+}
+
+/// Addresses of this machine that others may reach: each costs whoever cannot reach it a timeout, so a
+/// few are enough.
+fn interfaces(v6: bool) -> Vec<IpAddr> {
+    const MAX: usize = 4;
+    let local = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let mut found: Vec<_> = if_addrs::get_if_addrs()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|interface| !interface.is_loopback())
+        .map(|interface| interface.ip())
+        .filter(|ip| !local(ip) && (v6 || ip.is_ipv4()))
+        .collect();
+    found.sort();
+    found.dedup();
+    found.truncate(MAX);
+    found
 }
 
 /// Splits the hosts of addresses into names and IP addresses, for the certificate.
