@@ -66,12 +66,26 @@ impl Failure {
         self.kind
     }
 
+    /// What to do: as said where it failed, or what can be done about every failure of its kind.
+    fn next_step(&self) -> &str {
+        self.next.as_deref().unwrap_or(match self.kind {
+            Kind::Failed => "HEARTH_LOG=debug shows more; report it if that does not explain it",
+            Kind::Rejected => "change what the message names, and try again",
+            Kind::Unreachable => {
+                "check that the coordinator runs and can be reached, and try again"
+            }
+            Kind::Forbidden => "ask the realm's owner",
+            Kind::Incomplete => "the lines above say why",
+            Kind::TimedOut => "try again, with more time",
+        })
+    }
+
     /// The same for programs: what stands on standard error with `--json`.
     pub(crate) fn document(&self) -> serde_json::Value {
         serde_json::json!({ "error": {
             "kind": self.kind.word(),
             "message": self.message,
-            "next": self.next,
+            "next": self.next_step(),
             "exit_code": self.kind as u8,
         } })
     }
@@ -93,11 +107,7 @@ impl Kind {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        match &self.next {
-            Some(next) => write!(f, "\n  next: {next}"),
-            None => Ok(()),
-        }
+        write!(f, "{}\n  next: {}", self.message, self.next_step())
     }
 }
 
