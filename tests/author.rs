@@ -1,5 +1,6 @@
 //! An author far from the repository: new, build, check, run, sign.
 
+use std::io::BufRead;
 use std::process::Command;
 
 use hearth::task_tools::{self, Bundle, SignOptions};
@@ -240,4 +241,75 @@ fn the_personal_key_is_trusted_on_this_machine_only() {
     let (file, _) = release(&here, "mine", &key, &valid, |_| ());
     here.ok(&["run", "--offline", &file, &input]);
     there.fails(3, &["run", "--offline", &file, &input]);
+}
+
+/// Exponents whose tests take seconds in all, so that there is a middle.
+const LONG: [u64; 12] = [
+    4253, 4423, 4259, 4261, 4271, 4273, 4283, 4289, 4297, 4327, 4337, 4339,
+];
+
+#[test]
+fn run_takes_the_rest_home_when_the_coordinator_dies() {
+    let mut realm = Realm::start();
+    let lines: String = LONG
+        .iter()
+        .map(|exponent| format!("{{\"exponent\": {exponent}}}\n"))
+        .collect();
+    let inputs = realm.file("exponents.jsonl", &lines);
+    let component = crate::support::guest("mersenne");
+    let component = component.to_str().unwrap();
+    let mut run = realm.command(&["--json", "run", component, "--lines", &inputs]);
+    let mut run = run
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut printed = std::io::BufReader::new(run.stdout.take().unwrap()).lines();
+    let mut results: Vec<Value> = Vec::new();
+    let mut take = |results: &mut Vec<Value>| match printed.next() {
+        Some(line) => {
+            results.push(serde_json::from_str(&line.unwrap()).unwrap());
+            true
+        }
+        None => false,
+    };
+    assert!(take(&mut results), "a first result");
+    realm.coordinator.as_mut().unwrap().kill();
+    while take(&mut results) {}
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("went away"), "{said}");
+    let by_index = |results: &[Value]| {
+        let pairs = results.iter().map(|result| {
+            let index = result["index"].as_u64().unwrap();
+            (index, result["digest"].as_str().unwrap().to_owned())
+        });
+        pairs.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    assert_eq!(results.len(), LONG.len(), "none twice, none missing");
+    let home = realm.json(&["run", "--offline", component, "--lines", &inputs]);
+    assert_eq!(by_index(&results), by_index(&home));
+    let at_home =
+        |result: &&Value| result["processed_by"] == "local" && result["task_id"].is_null();
+    assert!(results.iter().filter(at_home).count() < LONG.len());
+}
+
+#[test]
+fn a_deadline_holds_at_home_too() {
+    let realm = Realm::init();
+    let lines = "{\"exponent\": 9689}\n".repeat(24);
+    let inputs = realm.file("exponents.jsonl", &lines);
+    let component = crate::support::guest("mersenne");
+    let run = [
+        "run",
+        "--offline",
+        "--deadline",
+        "2",
+        component.to_str().unwrap(),
+        "--lines",
+        &inputs,
+    ];
+    let message = realm.fails(6, &run);
+    assert!(message.contains("of 24 tasks have no output"), "{message}");
 }

@@ -1,10 +1,13 @@
 //! The command line as people and programs meet it.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
+use hearth_identity::{NodeDir, RealmDir, certificate_pem, verify_invitation};
+use hearth_wire::{Role, UnixSeconds};
 use serde_json::Value;
 
-use crate::support::{HEARTH, Realm};
+use crate::support::{HEARTH, Realm, eventually, guest};
 
 #[test]
 fn every_command_explains_itself() {
@@ -21,6 +24,9 @@ fn every_command_explains_itself() {
         "invite",
         "join",
         "author",
+        "policy",
+        "revoke",
+        "token",
         "node",
         "task",
         "run",
@@ -208,4 +214,245 @@ fn the_demo_shows_itself_in_a_small_form() {
         !folder.path().join("realm").exists(),
         "nothing is left behind"
     );
+}
+
+/// A document on standard error with the kind, the next step and the exit code.
+#[test]
+fn errors_are_documents_for_programs() {
+    let realm = Realm::init();
+    let message = realm.fails(4, &["--json", "jobs"]);
+    let error: Value = serde_json::from_str(message.trim()).unwrap();
+    let error = &error["error"];
+    assert_eq!(error["kind"], "unreachable");
+    assert_eq!(error["exit_code"], 4);
+    assert!(
+        error["next"]
+            .as_str()
+            .unwrap()
+            .contains("hearth coordinator")
+    );
+    assert!(!error["message"].as_str().unwrap().is_empty());
+}
+
+/// One request to the listener without TLS; the answer's status and body.
+fn plain(address: &str, token: Option<&str>, path: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let bearer = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\n{bearer}Connection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
+}
+
+#[test]
+fn a_token_opens_the_api_of_this_machine_until_it_is_removed() {
+    let mut realm = Realm::init();
+    realm.start_coordinator(&["--no-local-host", "--api", "127.0.0.1:0"]);
+    let ready = std::fs::read_to_string(realm.path("ready.json")).unwrap();
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    let address = ready["api"].as_str().unwrap();
+    let made = &realm.json(&["token", "add", "laptop", "--role", "observer"])[0];
+    let token = made["token"].as_str().unwrap();
+    let listed = &realm.json(&["token", "list"])[0];
+    assert_eq!(listed[0]["name"], "laptop");
+    assert_eq!(listed[0]["role"], "observer");
+    assert!(!listed.to_string().contains(token), "{listed}");
+    assert_eq!(plain(address, None, "/v1/jobs").0, 401);
+    assert_eq!(plain(address, Some("hearth-token-x"), "/v1/jobs").0, 401);
+    let (status, answer) = plain(address, Some(token), "/v1/jobs");
+    assert_eq!(status, 200, "{answer}");
+    realm.ok(&["token", "remove", "laptop"]);
+    assert_eq!(plain(address, Some(token), "/v1/jobs").0, 401);
+    realm.fails(3, &["token", "remove", "laptop"]);
+    realm.fails(3, &["token", "add", "laptop", "--role", "node"]);
+}
+
+#[test]
+fn the_root_key_signs_from_where_it_was_moved() {
+    let realm = Realm::init();
+    let (dir, away) = (realm.dir(), realm.path("away.key"));
+    std::fs::rename(dir.join("root.key"), &away).unwrap();
+    let missing = realm.fails(3, &["policy", "renew", "--no-passphrase"]);
+    assert!(missing.contains("--root-key"), "{missing}");
+    let before = &realm.json(&["policy", "show"])[0];
+    let away = away.to_str().unwrap();
+    let after = &realm.json(&["policy", "renew", "--root-key", away])[0];
+    assert_eq!(
+        after["version"].as_u64().unwrap(),
+        before["version"].as_u64().unwrap() + 1
+    );
+    let key = "a".repeat(64);
+    let trusted = &realm.json(&["policy", "trust", &key, "--root-key", away])[0];
+    assert_eq!(trusted["trusted_nodes"][0], key.as_str());
+    let trusted = &realm.json(&["policy", "distrust", &key, "--root-key", away])[0];
+    assert_eq!(trusted["trusted_nodes"], serde_json::json!([]));
+    let other = Realm::init();
+    let theirs = other.dir().join("root.key");
+    let refused = realm.fails(
+        3,
+        &["policy", "renew", "--root-key", theirs.to_str().unwrap()],
+    );
+    assert!(refused.contains("next:"), "{refused}");
+}
+
+#[test]
+fn a_revoked_release_and_author_run_nowhere() {
+    let realm = Realm::init();
+    let input = realm.file("input.json", "{\"exponent\": 31}");
+    let component = guest("mersenne");
+    let file = realm.path("mersenne.hearth");
+    let file = file.to_str().unwrap();
+    realm.ok(&["task", "sign", component.to_str().unwrap(), "--out", file]);
+    realm.ok(&["run", "--offline", file, &input]);
+    realm.ok(&["revoke", file]);
+    let refused = realm.fails(3, &["run", "--offline", file, &input]);
+    assert!(refused.contains("revoked"), "{refused}");
+    realm.ok(&[
+        "task",
+        "sign",
+        component.to_str().unwrap(),
+        "--out",
+        file,
+        "--days",
+        "7",
+    ]);
+    realm.ok(&["run", "--offline", file, &input]);
+    let author = realm.json(&["author", "list"])[0][0]["key_id"].clone();
+    let authors = &realm.json(&["author", "revoke", author.as_str().unwrap()])[0];
+    assert_eq!(authors[0]["revoked"], true);
+    let refused = realm.fails(3, &["run", "--offline", file, &input]);
+    assert!(refused.contains("revoked"), "{refused}");
+    realm.fails(3, &["author", "revoke", &"b".repeat(64)]);
+}
+
+#[test]
+fn a_join_that_nobody_agreed_to_leaves_nothing_behind() {
+    let realm = Realm::start();
+    let token = realm.path("ada.token");
+    let token = token.to_str().unwrap();
+    realm.ok(&["invite", "node", "--out", token]);
+    let dir = realm.path("ada");
+    let join = [
+        "node",
+        "--join",
+        "--token-file",
+        token,
+        "--dir",
+        dir.to_str().unwrap(),
+    ];
+    // A session of its own has no terminal, and standard input is none.
+    let mut alone = Command::new("setsid");
+    alone.arg("--wait").arg(HEARTH).args(join);
+    let output = alone.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("--yes"), "{said}");
+    assert!(!dir.exists(), "nothing was asked, nothing was made");
+    // The invitation was not spent on it.
+    let mut node = realm.command(&join);
+    node.args(["--yes", "--cores", "1", "--capability", "gpu"]);
+    let mut node = node.stderr(Stdio::null()).spawn().unwrap();
+    eventually("the volunteer", || {
+        let list = &realm.json(&["nodes"])[0]["nodes"];
+        let mut nodes = list.as_array()?.iter();
+        nodes.find(|node| node["kind"] != "local").map(|_| ())
+    });
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let kept = std::fs::read_to_string(dir.join("hearth.toml")).unwrap();
+    assert!(kept.contains("\ncapabilities = [\"gpu\"]"), "{kept}");
+    assert!(kept.contains("\ncores = 1"), "{kept}");
+}
+
+#[test]
+fn joining_says_who_is_to_blame() {
+    let mut realm = Realm::start();
+    let token = |name: &str| {
+        let path = realm.path(name);
+        realm.ok(&["invite", "observer", "--out", path.to_str().unwrap()]);
+        path.to_str().unwrap().to_owned()
+    };
+    let (used, unused) = (token("used"), token("unused"));
+    let join = |realm: &Realm, dir: &str, token: &str, code: i32| {
+        let dir = realm.path(dir);
+        let said = realm.fails(
+            code,
+            &[
+                "--realm",
+                dir.to_str().unwrap(),
+                "join",
+                "--token-file",
+                token,
+            ],
+        );
+        assert!(said.contains("next:"), "{said}");
+        dir
+    };
+    let first = realm.path("first");
+    realm.ok(&[
+        "--realm",
+        first.to_str().unwrap(),
+        "join",
+        "--token-file",
+        &used,
+    ]);
+    let second = join(&realm, "second", &used, 5);
+    assert!(!second.exists(), "a plain no leaves nothing behind");
+    let not_one = realm.file("not-one", "hello");
+    join(&realm, "third", &not_one, 3);
+    realm.coordinator.as_mut().unwrap().kill();
+    join(&realm, "fourth", &unused, 4);
+}
+
+#[test]
+fn members_renew_their_certificates() {
+    let realm = Realm::start();
+    let token = realm.path("observer.token");
+    let token = token.to_str().unwrap();
+    realm.ok(&["invite", "observer", "--out", token]);
+    let theirs = realm.path("theirs");
+    let name = theirs.to_str().unwrap();
+    realm.ok(&["--realm", name, "join", "--token-file", token]);
+    // As if it had joined three quarters of a certificate's life ago.
+    let now = UnixSeconds(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
+    let then = UnixSeconds(now.0 - hearth_identity::CLIENT_SECONDS / 4 * 3);
+    let joined = NodeDir::open(&theirs).unwrap();
+    let csr = joined.key().csr_pem().unwrap();
+    let owner = RealmDir::open(&realm.dir()).unwrap();
+    let invitation = owner.invite(Role::Observer, 60, then).unwrap();
+    let invitation = verify_invitation(&invitation, Some(owner.realm()), then).unwrap();
+    let policy = owner.policy_state().unwrap();
+    let authority = owner.authority().unwrap();
+    let granted = authority
+        .grant(&invitation, &policy, &csr, "old", then)
+        .unwrap();
+    std::fs::write(
+        theirs.join("node.pem"),
+        certificate_pem(&granted.certificate),
+    )
+    .unwrap();
+    assert!(NodeDir::open(&theirs).unwrap().needs_renewal(now));
+    realm.ok(&["--realm", name, "jobs"]);
+    let renewed = NodeDir::open(&theirs).unwrap();
+    assert!(!renewed.needs_renewal(now));
+}
+
+#[test]
+fn a_demo_without_components_says_where_they_come_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(HEARTH)
+        .args(["demo", "--tasks"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("cargo xtask guests"), "{said}");
 }
