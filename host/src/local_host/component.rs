@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use hearth_wire::{Digest, limits};
+use hearth_wire::{Digest, World, limits};
 
 use super::LocalHostError;
 
@@ -59,6 +59,16 @@ impl Component {
     /// The digest that names it.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The world that it is made for: what a component imports decides it.
+    pub(super) fn world(&self) -> World {
+        let live = |import: &String| import.starts_with("hearth:task/deadline@");
+        if self.imports.iter().any(live) {
+            World::TaskLive
+        } else {
+            World::Task
+        }
     }
 
     /// The interfaces that it imports, sorted.
