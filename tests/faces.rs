@@ -369,6 +369,17 @@ fn a_join_that_nobody_agreed_to_leaves_nothing_behind() {
     let kept = std::fs::read_to_string(dir.join("hearth.toml")).unwrap();
     assert!(kept.contains("\ncapabilities = [\"gpu\"]"), "{kept}");
     assert!(kept.contains("\ncores = 1"), "{kept}");
+    // As if the power had gone while the question stood there: it is asked again.
+    std::fs::remove_file(dir.join("hearth.toml")).unwrap();
+    let mut node = realm.command(&join);
+    let mut node = node.arg("--yes").stderr(Stdio::null()).spawn().unwrap();
+    eventually("the limits", || {
+        dir.join("hearth.toml").exists().then_some(())
+    });
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let joined = realm.fails(3, &join);
+    assert!(joined.contains("joined a realm already"), "{joined}");
 }
 
 #[test]

@@ -51,9 +51,11 @@ pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> 
 ///
 /// The realm's signed policy comes with the enrolment, so that the owner sees the authors before
 /// agreeing. That uses the invitation up, which is why it is made sure first that there is somebody
-/// to ask; and whatever ends this before a yes leaves nothing behind.
+/// to ask; and a no or an error before a yes leaves nothing behind. The limits are written with the
+/// yes: a joined folder without them is one whose question was cut off, and it is asked again.
 async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failure> {
-    if NodeDir::exists(dir) {
+    let asked_before = NodeDir::exists(dir);
+    if asked_before && dir.join(config::FILE).exists() {
         return Err(
             Failure::rejected(format!("{} has joined a realm already", dir.display())).next(
                 "run it with `hearth node`, leave with `hearth node --leave`, or use another --dir",
@@ -76,7 +78,19 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
         Some(Terminal::open()?)
     };
     let name = args.name.clone().unwrap_or_else(places::host_name);
-    let joined = identity::enrol(&token, &name, dir).await?;
+    if !asked_before {
+        identity::enrol(&token, &name, dir).await?;
+    }
+    let joined = NodeDir::open(dir).context(Kind::Failed, "opening the node's directory")?;
+    if joined.realm() != invitation.realm || joined.role() != Role::Node {
+        return Err(Failure::rejected(format!(
+            "{} is of realm {} and the role {}, which this invitation is not",
+            dir.display(),
+            joined.realm().short(),
+            joined.role()
+        ))
+        .next("use another --dir"));
+    }
     let agreed = match terminal {
         None => show(dir, &invitation, args, output).map(|()| true),
         Some(terminal) => show(dir, &invitation, args, output)
@@ -90,7 +104,7 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
     }
     config::write_new(dir, &config::node_template(&name, args))?;
     output.document(&json!({
-        "realm": joined.realm, "node": joined.node, "folder": dir, "authors": authors(dir)?,
+        "realm": joined.realm(), "node": joined.node_id(), "folder": dir, "authors": authors(dir)?,
     }))?;
     Ok(true)
 }
