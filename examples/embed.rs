@@ -1,5 +1,7 @@
 //! Runs a component from a file over texts, in a few lines: `cargo run --example embed -- FILE TEXT…`
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use hearth::{Component, LocalHost};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -21,11 +21,7 @@ pub(crate) struct Inputs {
 pub(crate) fn read(args: &InputArgs) -> Result<Inputs, Failure> {
     let items = match &args.lines {
         Some(path) => lines(path)?,
-        None => args
-            .files
-            .iter()
-            .map(|path| file(path))
-            .collect::<Result<_, _>>()?,
+        None => args.files.iter().map(file).collect::<Result<_, _>>()?,
     };
     if items.is_empty() {
         return Err(

@@ -395,3 +395,42 @@ pub(crate) fn save(
     let path = out.join(format!("{index:06}.{extension}"));
     places::write(&path, bytes).map(|()| path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusals_status_decides_the_exit_code() {
+        let refused = |status| {
+            failure(ClientError::Http(HttpError::Api {
+                status,
+                code: "code".to_owned(),
+                message: "what went wrong".to_owned(),
+                blame: hearth_wire::api::Blame::Client,
+                next: "what to do".to_owned(),
+            }))
+        };
+        for (status, kind) in [
+            (401, Kind::Forbidden),
+            (403, Kind::Forbidden),
+            (429, Kind::Forbidden),
+            (400, Kind::Rejected),
+            (404, Kind::Rejected),
+            (409, Kind::Rejected),
+            (422, Kind::Rejected),
+            (408, Kind::Unreachable),
+            (502, Kind::Unreachable),
+            (503, Kind::Unreachable),
+            (504, Kind::Unreachable),
+            (500, Kind::Failed),
+            (507, Kind::Failed),
+        ] {
+            assert_eq!(refused(status).kind(), kind, "{status}");
+        }
+        assert_eq!(
+            refused(404).to_string(),
+            "what went wrong\n  next: what to do"
+        );
+    }
+}

@@ -99,6 +99,19 @@ fn line(text: &str) {
     }
 }
 
+/// Standard error for logs, which come from any thread while a bar ticks.
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        beside_bar(|| std::io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
 /// The bar that is on the terminal: a command shows one at a time.
 fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
     static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
