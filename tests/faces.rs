@@ -171,6 +171,14 @@ fn the_example_embeds_a_local_host() {
     assert!(lines < 30, "{lines} lines");
     let folder = crate::support::HEARTH.rsplit_once('/').unwrap().0;
     let example = std::path::Path::new(folder).join("examples/embed");
+    // `cargo test` builds it beside the tests, unless it was told to build some of them only.
+    if !example.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "-p", "hearth", "--example", "embed"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.unwrap().success());
+    }
     let output = Command::new(&example)
         .arg(crate::support::guest("keywords"))
         .arg("Rust rust hearth hearth hearth")
@@ -232,6 +240,9 @@ fn errors_are_documents_for_programs() {
             .contains("hearth coordinator")
     );
     assert!(!error["message"].as_str().unwrap().is_empty());
+    let message = realm.fails(2, &["--json", "jbos"]);
+    let error: Value = serde_json::from_str(message.trim()).unwrap();
+    assert_eq!(error["error"]["kind"], "usage", "{message}");
 }
 
 /// One request to the listener without TLS; the answer's status and body.

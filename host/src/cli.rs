@@ -29,6 +29,7 @@ pub(crate) use owner::{author, policy, revoke, token};
 pub(crate) use task::task;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::CommandFactory;
 
@@ -48,6 +49,20 @@ pub(crate) fn logging(verbose: u8) {
         .with_writer(|| output::Log)
         .with_target(false)
         .init();
+}
+
+/// Help and versions that were asked for, and command lines that are wrong. Whether the latter want JSON
+/// has to be guessed from the words, since they were not understood.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args().any(|word| word == "--json");
+    let code = error.exit_code();
+    if json && error.use_stderr() {
+        Output { json }.note(exit::wrong_line(error, code).to_string());
+    } else {
+        // Nobody is left to tell when the terminal is gone.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(code).unwrap_or(2))
 }
 
 /// Commands that wait for networks and processes.

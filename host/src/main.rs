@@ -12,7 +12,10 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, Failure, Output, exit_code};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::usage(&error),
+    };
     let result = match &cli.command {
         // Children confine themselves before the first thread is started, so they come first.
         Command::Runner(args) => cli::runner(args, std::io::stdin().as_fd()),

@@ -82,12 +82,8 @@ impl Failure {
 
     /// The same for programs: what stands on standard error with `--json`.
     pub(crate) fn document(&self) -> serde_json::Value {
-        serde_json::json!({ "error": {
-            "kind": self.kind.word(),
-            "message": self.message,
-            "next": self.next_step(),
-            "exit_code": self.kind as u8,
-        } })
+        let code = i32::from(self.kind as u8);
+        document(self.kind.word(), &self.message, self.next_step(), code)
     }
 }
 
@@ -109,6 +105,25 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n  next: {}", self.message, self.next_step())
     }
+}
+
+fn document(kind: &str, message: &str, next: &str, exit_code: i32) -> serde_json::Value {
+    serde_json::json!({ "error": {
+        "kind": kind, "message": message, "next": next, "exit_code": exit_code,
+    } })
+}
+
+/// A command line that was not understood, for programs.
+pub(crate) fn wrong_line(error: &clap::Error, code: i32) -> serde_json::Value {
+    let text = error.render().to_string();
+    let message = text.lines().next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    document(
+        "usage",
+        message,
+        "`hearth help COMMAND` shows what can be said",
+        code,
+    )
 }
 
 /// The process's exit code for a command's end.

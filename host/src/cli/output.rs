@@ -33,6 +33,9 @@ impl Output {
 
     /// How a command failed, on standard error.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if let Some(bar) = shown().take() {
+            bar.finish_and_clear();
+        }
         if self.json {
             self.note(failure.document().to_string());
         } else {
