@@ -4,11 +4,11 @@ use std::io::BufRead;
 use std::process::Command;
 
 use hearth::task_tools::{self, Bundle, SignOptions};
-use hearth_identity::{RealmDir, SigningKey};
+use hearth_identity::{RealmDir, SigningKey, sign_release};
 use hearth_wire::{Digest, RealmId, Release, ReleaseId, UnixSeconds};
 use serde_json::Value;
 
-use crate::support::{HEARTH, Realm};
+use crate::support::{HEARTH, Process, Realm};
 
 /// `hearth task new` outside of the repository, with a program that was moved away from it.
 #[test]
@@ -183,6 +183,14 @@ fn home_runs_only_what_a_trusted_author_signed() {
         bundle.release.signatures = signatures;
     });
     refused(&tampered, "changed after");
+    let (greedy, _) = release(&realm, "greedy", &author, &valid, |bundle| {
+        let mut manifest = bundle.release.parse_manifest().unwrap();
+        manifest
+            .imports
+            .retain(|import| !import.contains("progress"));
+        bundle.release = sign_release(&manifest, &author).unwrap();
+    });
+    refused(&greedy, "does not grant");
     let ended = SignOptions {
         not_after: UnixSeconds(now().0 - 60),
         ..valid
@@ -250,6 +258,18 @@ const LONG: [u64; 12] = [
 
 #[test]
 fn run_takes_the_rest_home_when_the_coordinator_dies() {
+    takes_the_rest_home(Process::kill);
+}
+
+/// For a while it answers that it cannot serve any more.
+#[test]
+fn run_takes_the_rest_home_when_the_coordinator_stops() {
+    takes_the_rest_home(|coordinator| {
+        coordinator.terminate();
+    });
+}
+
+fn takes_the_rest_home(end: impl FnOnce(&mut Process)) {
     let mut realm = Realm::start();
     let lines: String = LONG
         .iter()
@@ -274,7 +294,7 @@ fn run_takes_the_rest_home_when_the_coordinator_dies() {
         None => false,
     };
     assert!(take(&mut results), "a first result");
-    realm.coordinator.as_mut().unwrap().kill();
+    end(realm.coordinator.as_mut().unwrap());
     while take(&mut results) {}
     let output = run.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
