@@ -29,8 +29,6 @@ pub const COORDINATOR_SECONDS: u64 = 90 * DAY;
 pub const CA_SECONDS: u64 = 3_650 * DAY;
 /// A certificate that ended less than this ago is still exchanged for a new one.
 pub const RENEW_SECONDS: u64 = 30 * DAY;
-/// A name in a certificate: X.520's bound on a common name.
-pub const CERTIFICATE_NAME_BYTES_MAX: usize = 64;
 
 /// A certificate was not given.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +39,8 @@ pub enum EnrolError {
     Request(String),
     /// The name breaks its limit.
     #[error(
-        "a name is 1 to {CERTIFICATE_NAME_BYTES_MAX} bytes without control characters: choose another"
+        "a name is 1 to {} bytes without control characters: choose another",
+        limits::MEMBER_NAME_BYTES_MAX
     )]
     Name,
     /// The invitation has ended.
@@ -255,7 +254,7 @@ fn internal(error: rcgen::Error) -> EnrolError {
 }
 
 fn valid_name(name: &str) -> bool {
-    (1..=CERTIFICATE_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
+    (1..=limits::MEMBER_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
 }
 
 fn params(

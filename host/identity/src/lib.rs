@@ -45,8 +45,8 @@ mod user_dir;
 mod tests;
 
 pub use authority::{
-    Authority, CA_SECONDS, CERTIFICATE_NAME_BYTES_MAX, CLIENT_SECONDS, COORDINATOR_SECONDS,
-    EnrolError, NODE_SECONDS, RENEW_SECONDS, certificate_pem,
+    Authority, CA_SECONDS, CLIENT_SECONDS, COORDINATOR_SECONDS, EnrolError, NODE_SECONDS,
+    RENEW_SECONDS, certificate_pem,
 };
 pub use bearer::{BearerToken, BearerTokens};
 pub use ca::{COORDINATOR_NAME, RealmCa, TlsIdentity, pinned_server_verifier};
@@ -58,9 +58,7 @@ pub use node_dir::{Joining, NodeDir};
 pub use peer::{Peer, PeerError};
 pub use policy::{PolicyError, PolicyState, verify_policy, verify_revocations};
 pub use proof::Verified;
-pub use realm_dir::{
-    INVITATION_SECONDS_MAX, InitOptions, InitSummary, POLICY_SECONDS, REVOCATIONS_SECONDS, RealmDir,
-};
+pub use realm_dir::{InitOptions, InitSummary, POLICY_SECONDS, REVOCATIONS_SECONDS, RealmDir};
 pub use redemption::{Redeemed, Redemptions};
 pub use release::{ReleaseError, Trust, TrustedRelease, sign_release, verify_release};
 pub use report::{

@@ -16,7 +16,6 @@ use hearth_wire::{
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::CERTIFICATE_NAME_BYTES_MAX;
 use crate::key::random;
 use crate::{
     Authority, DirError, EnrolError, NodeKey, PolicyState, RealmCa, SigningKey, TlsIdentity, Trust,
@@ -29,8 +28,6 @@ pub const POLICY_SECONDS: u64 = 365 * DAY;
 /// Life of a list of revocations: how long an attacker can hold back the next one. The coordinator
 /// signs a new one at half of it.
 pub const REVOCATIONS_SECONDS: u64 = 7 * DAY;
-/// Longest life of an invitation.
-pub const INVITATION_SECONDS_MAX: u64 = 30 * DAY;
 const CONFIG: &str = "realm.toml";
 const ROOT_KEY: &str = "root.key";
 const ONLINE_KEY: &str = "online.key";
@@ -203,7 +200,7 @@ impl RealmDir {
             }
         }
         let name = format!("{} admin", self.file.name);
-        let name = if name.len() <= CERTIFICATE_NAME_BYTES_MAX {
+        let name = if name.len() <= limits::MEMBER_NAME_BYTES_MAX {
             &name
         } else {
             "admin"
@@ -266,10 +263,10 @@ impl RealmDir {
         if role == Role::Coordinator {
             return Err(EnrolError::Role(role).into());
         }
-        if !(1..=INVITATION_SECONDS_MAX).contains(&ttl_seconds) {
+        if !(1..=limits::INVITATION_SECONDS_MAX).contains(&ttl_seconds) {
             return Err(DirError::Option {
                 field: "time to live",
-                problem: format!("1 to {INVITATION_SECONDS_MAX} seconds"),
+                problem: format!("1 to {} seconds", limits::INVITATION_SECONDS_MAX),
             });
         }
         let (policy, online) = (self.policy_state()?, self.online_key()?);

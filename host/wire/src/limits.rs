@@ -47,6 +47,8 @@ pub const ATTEMPTS_MAX: u8 = 32;
 
 /// Names: of releases, nodes, jobs, locations, capabilities, media types.
 pub const NAME_BYTES_MAX: usize = 128;
+/// Name of a member in its certificate: X.520's bound on a common name.
+pub const MEMBER_NAME_BYTES_MAX: usize = 64;
 /// Text of one error from a guest that is kept; the rest is cut at a character boundary.
 pub const ERROR_TEXT_BYTES_MAX: usize = 4 * KIB;
 /// Text of one log line from a guest that is kept.
@@ -134,6 +136,8 @@ pub const TRUSTED_NODES_MAX: usize = 256;
 pub const REVOCATIONS_MAX: usize = 2_048;
 /// Characters of one invitation token: a line that survives being pasted into a form.
 pub const INVITATION_CHARS_MAX: usize = 4 * KIB;
+/// Longest life of an invitation: one that lies around for months is found by somebody.
+pub const INVITATION_SECONDS_MAX: u64 = 30 * 24 * 3_600;
 /// Addresses in one invitation.
 pub const INVITATION_ADDRESSES_MAX: usize = 8;
 /// Used invitations that a realm remembers; one is forgotten when the invitation itself has ended.

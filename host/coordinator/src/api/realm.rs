@@ -8,15 +8,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use hearth_wire::Role;
 use hearth_wire::api::{Health, Invitation, InvitationRequest};
+use hearth_wire::{Role, limits};
 
 use super::{Problem, Shared, blocking, read_json};
 use crate::clock::unix_now;
 use crate::metrics::Exposition;
-
-/// The longest life of an invitation: one that lies around for months is found by somebody.
-const INVITATION_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 
 pub(super) async fn invite(
     State(shell): Shared,
@@ -33,10 +30,13 @@ pub(super) async fn invite(
             "coordinators are not invited",
         ));
     }
-    if !(1..=INVITATION_SECONDS_MAX).contains(&request.ttl_seconds) {
+    if !(1..=limits::INVITATION_SECONDS_MAX).contains(&request.ttl_seconds) {
         return Err(Problem::bad_request(
             "bad-ttl",
-            format!("ttl_seconds must be 1 to {INVITATION_SECONDS_MAX}"),
+            format!(
+                "ttl_seconds must be 1 to {}",
+                limits::INVITATION_SECONDS_MAX
+            ),
         ));
     }
     let signer = Arc::clone(&shell);

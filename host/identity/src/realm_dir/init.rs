@@ -13,7 +13,7 @@ use hearth_wire::{
 use super::*;
 
 /// The CA's and the certificates' names are made from the realm's.
-const REALM_NAME_BYTES_MAX: usize = CERTIFICATE_NAME_BYTES_MAX - 4;
+const REALM_NAME_BYTES_MAX: usize = limits::MEMBER_NAME_BYTES_MAX - 4;
 
 /// How a realm is made.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-use hearth_wire::RealmId;
+use hearth_wire::{RealmId, limits};
 use proptest::prelude::*;
 
 use super::*;
@@ -57,7 +57,7 @@ fn what_cannot_be_given_is_not_given() {
         realm.dir.invite(Role::Coordinator, DAY, NOW),
         Err(DirError::Enrol(EnrolError::Role(Role::Coordinator)))
     ));
-    for seconds in [0, INVITATION_SECONDS_MAX + 1] {
+    for seconds in [0, limits::INVITATION_SECONDS_MAX + 1] {
         assert!(matches!(
             realm.dir.invite(Role::Node, seconds, NOW),
             Err(DirError::Option { .. })
