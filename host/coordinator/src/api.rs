@@ -12,6 +12,7 @@ mod openapi;
 mod outputs;
 mod problem;
 mod realm;
+mod refusals;
 mod releases;
 mod results;
 mod routes;

@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use hearth_core::Event;
-use hearth_identity::{EnrolError, InvitationError, Redeemed, certificate_pem, verify_invitation};
+use hearth_identity::{Redeemed, certificate_pem, verify_invitation};
+use hearth_wire::Redemption;
 use hearth_wire::api::{EnrolRequest, Enrolled, RenewRequest};
-use hearth_wire::{Redemption, limits};
 use serde::de::DeserializeOwned;
 
 use crate::api::{Problem, base64, read_json};
@@ -37,18 +37,6 @@ async fn enrol(
     body: Body,
 ) -> Result<(StatusCode, Json<Enrolled>), Problem> {
     let request: EnrolRequest = read(body).await?;
-    if request.name.is_empty()
-        || request.name.len() > limits::NAME_BYTES_MAX
-        || request.name.contains(char::is_control)
-    {
-        return Err(Problem::bad_request(
-            "bad-name",
-            format!(
-                "a name has 1 to {} bytes and no control characters",
-                limits::NAME_BYTES_MAX
-            ),
-        ));
-    }
     let now = unix_now();
     let invitation = verify_invitation(&request.token, Some(shell.realm), now)?;
     let granted = shell.authority.grant(
@@ -107,27 +95,5 @@ fn answer(shell: &Shell, certificate_pem: String) -> Enrolled {
         certificate_pem,
         ca_pem: shell.authority.ca().pem(),
         policy: base64(&shell.trusted().policy.bundle_bytes()),
-    }
-}
-
-impl From<InvitationError> for Problem {
-    fn from(error: InvitationError) -> Self {
-        Self::client(
-            StatusCode::FORBIDDEN,
-            "bad-invitation",
-            error.to_string(),
-            "ask the realm's owner for a new invitation",
-        )
-    }
-}
-
-impl From<EnrolError> for Problem {
-    fn from(error: EnrolError) -> Self {
-        Self::client(
-            StatusCode::FORBIDDEN,
-            "enrolment-refused",
-            error.to_string(),
-            "ask the realm's owner for a new invitation",
-        )
     }
 }

@@ -112,7 +112,12 @@ impl Problem {
         }
     }
 
-    fn operator(status: StatusCode, code: &'static str, message: String, next: &str) -> Self {
+    pub(super) fn operator(
+        status: StatusCode,
+        code: &'static str,
+        message: String,
+        next: &str,
+    ) -> Self {
         tracing::warn!(%message, "request failed");
         Self {
             status,
@@ -124,7 +129,7 @@ impl Problem {
         }
     }
 
-    fn author(code: &'static str, message: String, next: &str) -> Self {
+    pub(super) fn author(code: &'static str, message: String, next: &str) -> Self {
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             code,
@@ -314,11 +319,7 @@ impl From<ReleaseProblem> for Problem {
                 text,
                 "sign it again with this version of hearth",
             ),
-            ReleaseProblem::Untrusted(_) => Self::author(
-                "release-untrusted",
-                text,
-                "sign it with the key of an author of this realm, or ask the owner to add yours",
-            ),
+            ReleaseProblem::Untrusted(error) => error.into(),
             ReleaseProblem::Store(StoreError::NotFound(_)) => Self::client(
                 StatusCode::NOT_FOUND,
                 "unknown-release",

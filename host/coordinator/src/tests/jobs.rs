@@ -97,7 +97,7 @@ async fn bad_submissions_are_refused_with_a_code() {
         .post_bytes::<Value>("/v1/releases", bytes.into())
         .await
         .unwrap_err();
-    assert_eq!(code(refused), "release-untrusted");
+    assert_eq!(code(refused), "release-unsigned");
     let refused = owner
         .post_bytes::<Value>("/v1/releases", vec![1, 2].into())
         .await

@@ -32,7 +32,7 @@ async fn a_token_belongs_to_the_first_key_that_presents_it() {
         (Err(lost), Ok(won)) => (won, lost, &second),
         other => panic!("both or none: {other:?}"),
     };
-    assert_eq!(code(&lost), "enrolment-refused");
+    assert_eq!(code(&lost), "invitation-used");
     // The winner may ask again, and gets the same; also after a restart.
     let again = present(running.addr(), &token, winner, "one")
         .await
@@ -48,7 +48,7 @@ async fn a_token_belongs_to_the_first_key_that_presents_it() {
     let refused = present(running.addr(), &token, &third, "three")
         .await
         .unwrap_err();
-    assert_eq!(code(&refused), "enrolment-refused");
+    assert_eq!(code(&refused), "invitation-used");
     running.stop().await;
 }
 
@@ -175,5 +175,62 @@ async fn a_node_reads_only_what_its_leases_name() {
         blobs.get_bytes(&input, 100_000).await.unwrap_err().status(),
         Some(404)
     );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refused_enrolment_says_why_by_its_own_code() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let key = NodeKey::generate().unwrap();
+    let home = hearth_identity::RealmDir::open(&realm).unwrap();
+    let now = crate::clock::unix_now();
+    let long_ago = hearth_wire::UnixSeconds(now.0 - 10_000);
+    let expired = home.invite(Role::Node, 60, long_ago).unwrap();
+    let elsewhere = self::realm();
+    let elsewhere = hearth_identity::RealmDir::open(&realm_path(&elsewhere)).unwrap();
+    let foreign = elsewhere.invite(Role::Node, 600, now).unwrap();
+    let good = invite(&owner, Role::Node).await;
+    let garbled = format!("{}aa", &good[..good.len() - 2]);
+    let request = |token: &str, name: &str| hearth_wire::api::EnrolRequest {
+        token: token.to_owned(),
+        csr_pem: key.csr_pem().unwrap(),
+        name: name.to_owned(),
+    };
+    let stranger = stranger(running.addr(), &good);
+    let longest = "n".repeat(hearth_wire::limits::MEMBER_NAME_BYTES_MAX);
+    let too_long = format!("{longest}n");
+    for (token, name, status, expected) in [
+        (&expired, "late", 403, "invitation-expired"),
+        (&foreign, "lost", 403, "invitation-foreign"),
+        (&garbled, "torn", 400, "invitation-malformed"),
+        (&good, "", 400, "bad-name"),
+        (&good, too_long.as_str(), 400, "bad-name"),
+    ] {
+        let refused = stranger
+            .post_json::<_, serde_json::Value>("/enrol", &request(token, name))
+            .await
+            .unwrap_err();
+        assert_eq!((refused.status(), code(&refused)), (Some(status), expected));
+    }
+    let mut spoilt = request(&good, "spoilt");
+    spoilt.csr_pem = "no request".to_owned();
+    let refused = stranger
+        .post_json::<_, serde_json::Value>("/enrol", &spoilt)
+        .await
+        .unwrap_err();
+    assert_eq!(code(&refused), "bad-certificate-request");
+    // None of that used the token up, and the longest name is a name.
+    present(running.addr(), &good, &key, &longest)
+        .await
+        .unwrap();
+    // Who was shut out stays out, with any invitation.
+    let path = format!("/v1/nodes/{}/revoke", key.node_id());
+    let _: hearth_wire::api::Revoked = owner.post_json(&path, &()).await.unwrap();
+    let token = invite(&owner, Role::Node).await;
+    let refused = present(running.addr(), &token, &key, "again").await;
+    assert_eq!(code(&refused.unwrap_err()), "member-revoked");
     running.stop().await;
 }

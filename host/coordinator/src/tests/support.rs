@@ -151,6 +151,13 @@ pub(super) async fn invite(admin: &Client, role: Role) -> String {
     made.token
 }
 
+/// Somebody without a certificate, at the door of the realm that `token` names.
+pub(super) fn stranger(addr: SocketAddr, token: &str) -> Client {
+    let invitation = verify_invitation(token, None, unix_now()).unwrap();
+    let tls = ClientTls::new(pinned_server_verifier(invitation.ca), None).unwrap();
+    Client::tls(endpoint(addr), tls, Alpn::Enrol, ClientLimits::default())
+}
+
 /// Presents a token with a key, as a joiner does.
 pub(super) async fn present(
     addr: SocketAddr,
@@ -158,9 +165,7 @@ pub(super) async fn present(
     key: &NodeKey,
     name: &str,
 ) -> Result<Enrolled, HttpError> {
-    let invitation = verify_invitation(token, None, unix_now()).unwrap();
-    let tls = ClientTls::new(pinned_server_verifier(invitation.ca), None).unwrap();
-    let client = Client::tls(endpoint(addr), tls, Alpn::Enrol, ClientLimits::default());
+    let client = stranger(addr, token);
     let request = EnrolRequest {
         token: token.to_owned(),
         csr_pem: key.csr_pem().unwrap(),
