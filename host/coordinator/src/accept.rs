@@ -7,6 +7,7 @@ use hearth_identity::{Peer, Verified};
 use hearth_net::listen::{Accepted, Listener};
 use hearth_net::tls::Alpn;
 use hearth_wire::Role;
+use hearth_wire::message::Refusal;
 use tokio::task::JoinSet;
 
 use crate::api::{self, Caller, Origin, PlainGate};
@@ -68,12 +69,13 @@ impl Doors {
             }
             Alpn::Node => {
                 if let Some(peer) = self.identify(&accepted) {
-                    if peer.role() != Role::Node {
-                        tracing::debug!(role = %peer.role(), "a session needs the role node");
-                        return;
-                    }
                     let shell = Arc::clone(&self.shell);
                     let deadline = Some(accepted.deadline);
+                    if peer.role() != Role::Node {
+                        let refusal = Refusal::WrongRole(peer.role());
+                        session::turn_away(&shell, accepted.stream, &refusal, deadline).await;
+                        return;
+                    }
                     let member = Member::Remote(peer);
                     session::serve(shell, accepted.stream, member, deadline).await;
                 }

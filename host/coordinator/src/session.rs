@@ -123,6 +123,28 @@ pub(crate) async fn serve<S>(
     drop(receiver);
 }
 
+/// Tells somebody who may have no session why, in the words that a node understands.
+pub(crate) async fn turn_away<S>(
+    shell: &Shell,
+    stream: S,
+    refusal: &Refusal,
+    deadline: Option<Instant>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let limits = SocketLimits::default();
+    let socket = Socket::<NodeMessage, CoordinatorMessage>::accept(stream, PATH, deadline, limits);
+    let Ok((sender, mut receiver)) = socket.await else {
+        return;
+    };
+    shell.metrics.refused_sessions.inc();
+    tracing::info!(%refusal, "no session");
+    farewell(&sender, refusal);
+    // What comes meanwhile is read: bytes that nobody took would cut our last word off.
+    let drain = async { while receiver.recv().await.is_ok() {} };
+    let _ = tokio::time::timeout(FAREWELL, drain).await;
+}
+
 fn farewell(sender: &ToNode, refusal: &Refusal) {
     // A full outbox means that nobody reads: then a last word is lost as well.
     let _ = sender.try_send(&CoordinatorMessage::Refused(refusal.clone()));

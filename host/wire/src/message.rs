@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptId, Checkpoint, CheckpointLink, Digest, EngineId, Epoch, Outcome, Priority, Release,
-    ReleaseId, TaskId,
+    ReleaseId, Role, TaskId,
 };
 
 /// What a node says.
@@ -276,4 +276,12 @@ pub enum Refusal {
     /// The node does not read what is sent to it.
     #[error("the node does not read fast enough")]
     Slow,
+    /// The certificate is one of another role.
+    #[error(
+        "this door is for nodes, and the certificate is one of {0}; join with an invitation for a node"
+    )]
+    WrongRole(Role),
+    /// What the realm trusts has changed, and what this connection has declined may be wanted again.
+    #[error("the realm's trust has changed; connect again")]
+    Rejoin,
 }

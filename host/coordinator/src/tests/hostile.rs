@@ -6,8 +6,8 @@ use std::path::Path;
 use hearth_identity::{NodeKey, encode_reports, sign_reports};
 use hearth_net::socket::SocketError;
 use hearth_wire::message::{
-    Capacity, CheckpointReport, CoordinatorMessage, Hello, Load, LogLevel, LogLine, NodeMessage,
-    Progress, Refusal, Report,
+    Capacity, CheckpointReport, Hello, Load, LogLevel, LogLine, NodeMessage, Progress, Refusal,
+    Report,
 };
 use hearth_wire::{
     AttemptId, Blob, Body, Checkpoint, Digest, EngineId, JobId, Role, TaskId, TaskIndex,
@@ -364,23 +364,13 @@ async fn a_client_without_the_role_gets_no_session() {
     let world = World::new().await;
     let path: &Path = world.dir.path();
     let author = join(&world.owner, world.addr(), Role::Author, "author", path).await;
-    let ended = match FakeNode::connect(&world.realm(), world.addr(), author).await {
-        Ok(mut node) => {
-            node.say(NodeMessage::Hello(hello("author", 1))).await;
-            match node.next().await {
-                Ok(CoordinatorMessage::Welcome(_)) => panic!("an author became a node"),
-                Ok(_) => return,
-                Err(error) => error,
-            }
-        }
-        Err(error) => error,
-    };
-    assert!(
-        matches!(
-            ended,
-            SocketError::Lost(_) | SocketError::Closed { .. } | SocketError::Protocol(_)
-        ),
-        "{ended:?}"
-    );
+    let mut node = FakeNode::connect(&world.realm(), world.addr(), author)
+        .await
+        .unwrap();
+    assert_eq!(node.refusal().await, Refusal::WrongRole(Role::Author));
+    assert!(matches!(
+        node.next().await,
+        Err(SocketError::Closed { .. } | SocketError::Lost(_))
+    ));
     world.goes_on().await;
 }
