@@ -9,8 +9,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use hearth_core::Event;
 use hearth_identity::{Redeemed, certificate_pem, verify_invitation};
-use hearth_wire::Redemption;
 use hearth_wire::api::{EnrolRequest, Enrolled, RenewRequest};
+use hearth_wire::{Redemption, UnixSeconds};
 use serde::de::DeserializeOwned;
 
 use crate::api::{Problem, base64, read_json};
@@ -46,14 +46,10 @@ async fn enrol(
         &request.name,
         now,
     )?;
-    let redeemed = shell.redemptions().redeem(granted, now)?;
-    let redemption = match redeemed {
-        Redeemed::Again(redemption) => redemption,
-        Redeemed::First(redemption) => {
-            remember(&shell, &redemption).await?;
-            redemption
-        }
-    };
+    // In a task of its own: a client that hangs up ends its request, but never this half done.
+    let redeemer = Arc::clone(&shell);
+    let redeemed = tokio::spawn(async move { redeem(&redeemer, granted, now).await });
+    let redemption = redeemed.await.map_err(|_| Problem::stopping())??;
     tracing::info!(
         node = %redemption.node.short(),
         role = %invitation.role,
@@ -65,7 +61,24 @@ async fn enrol(
 }
 
 /// A redemption counts only once it is durable: a token that is answered can never be used by
-/// somebody else, whatever happens to this process.
+/// somebody else, whatever happens to this process. Whoever asks meanwhile waits for the same.
+async fn redeem(
+    shell: &Shell,
+    granted: Redemption,
+    now: UnixSeconds,
+) -> Result<Redemption, Problem> {
+    let mut redemptions = shell.redemptions.lock().await;
+    let redemption = match redemptions.redeem(granted, now)? {
+        Redeemed::Again(redemption) => return Ok(redemption),
+        Redeemed::First(redemption) => redemption,
+    };
+    let remembered = remember(shell, &redemption).await;
+    if remembered.is_err() {
+        redemptions.forget(&redemption);
+    }
+    remembered.map(|()| redemption)
+}
+
 async fn remember(shell: &Shell, redemption: &Redemption) -> Result<(), Problem> {
     let bytes = ShellFact::Redeemed(redemption.clone()).encode();
     let noted = shell.driver.ask(|request| Event::Shell {

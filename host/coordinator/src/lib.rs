@@ -26,6 +26,7 @@ mod releases;
 mod run;
 mod session;
 mod shell;
+mod trust;
 mod views;
 
 #[cfg(test)]

@@ -94,17 +94,6 @@ impl Releases {
         Ok(self.remember(id, &release, &manifest))
     }
 
-    /// Whether the release may run now: its author may have been revoked since it was added.
-    pub(crate) fn still_trusted(
-        &self,
-        known: &KnownRelease,
-        trust: &Trust,
-        now: UnixSeconds,
-    ) -> Result<(), ReleaseProblem> {
-        verify_release(&known.release, trust, now)?;
-        Ok(())
-    }
-
     pub(crate) fn cached(&self, id: ReleaseId) -> Option<Arc<KnownRelease>> {
         let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
         cache.get(&id).cloned()

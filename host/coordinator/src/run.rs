@@ -6,8 +6,8 @@ mod open;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use hearth_net::listen::{ListenLimits, Listener};
 use hearth_net::shutdown::{Shutdown, ShutdownTrigger, shutdown};
 use hearth_net::tls::{Identity, ServerTls};
 use hearth_wire::NodeId;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::accept::{self, Doors};
@@ -29,7 +29,8 @@ use crate::driver::{self, Action, Driver, DriverParts, FOLLOWER_BATCHES_MAX};
 use crate::error::CoordinatorError;
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
-use crate::shell::{Shell, Trusted};
+use crate::shell::Shell;
+use crate::trust::{self, Held, Scope, Trusted};
 use crate::views::Views;
 use crate::{enrol, local};
 
@@ -147,14 +148,14 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     })?;
     let mut follower = JoinSet::new();
     follower.spawn(Arc::clone(&views).follow(durable));
+    // A list of revocations that ended while we were away would stop every volunteer.
+    let policy = realm.refresh(unix_now())?;
+    trust::warn_of_end(&policy, unix_now());
     let submissions = config.submissions_per_second;
     let shell = Arc::new(Shell {
         realm: realm_id,
         authority: realm.authority()?,
-        trusted: RwLock::new(Trusted {
-            policy: realm.policy_state()?,
-            trust: realm.trust()?,
-        }),
+        trusted: RwLock::new(Trusted::new(policy)),
         policy_changes: watch::Sender::new(0),
         dir: realm,
         epoch,
@@ -170,11 +171,14 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         metrics,
         submissions: Buckets::new(submissions, submissions * SUBMISSION_BURST_SECONDS),
         shutdown,
-        redemptions: Mutex::new(opened.redemptions),
+        held: Held::default(),
+        redemptions: AsyncMutex::new(opened.redemptions),
         sessions,
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         config,
     });
+    // Before anybody can connect: what was revoked while we were away gets no lease.
+    shell.judge(Scope::OpenJobs).await;
     let mut parts = JoinSet::new();
     let (bound, identity) = listen(&shell, &mut parts)?;
     parts.spawn(housekeeping::keep(Arc::clone(&shell), identity));

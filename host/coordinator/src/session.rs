@@ -277,7 +277,16 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let message = self.welcome(self.shell.epoch, Vec::new());
-        say(self.sender, &message).await
+        say(self.sender, &message).await?;
+        // Others judge for themselves; the local host leaves it to us.
+        let stopped = match self.inbound.is_local() {
+            true => self.shell.held_attempts(node),
+            false => Vec::new(),
+        };
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        say(self.sender, &CoordinatorMessage::Cancel(stopped)).await
     }
 
     /// Says to the node what core wants to say.

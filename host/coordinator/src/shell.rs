@@ -1,9 +1,9 @@
 //! What all parts of the coordinator share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use hearth_identity::{Authority, PolicyState, RealmDir, Redemptions, Trust};
+use hearth_identity::{Authority, RealmDir, Redemptions};
 use hearth_net::shutdown::Shutdown;
 use hearth_store::{BlobStore, Reader};
 use hearth_wire::{
@@ -11,7 +11,7 @@ use hearth_wire::{
     content_id,
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 
 use crate::bucket::Buckets;
 use crate::clock::Clock;
@@ -21,6 +21,7 @@ use crate::inputs::{InputError, InputSets, OpenSet};
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
 use crate::releases::{KnownRelease, ReleaseProblem, Releases};
+use crate::trust::{Held, Trusted};
 use crate::views::Views;
 
 /// What all parts of the coordinator share. Everything in it can be used from any task.
@@ -46,17 +47,13 @@ pub(crate) struct Shell {
     pub(crate) trusted: RwLock<Trusted>,
     /// Counts changes of `trusted`, so that sessions hear of them.
     pub(crate) policy_changes: watch::Sender<u64>,
-    pub(crate) redemptions: Mutex<Redemptions>,
+    /// What is trusted no longer, of that which jobs wait for.
+    pub(crate) held: Held,
+    /// Which invitations were used. Locked until a use is durable.
+    pub(crate) redemptions: AsyncMutex<Redemptions>,
     pub(crate) sessions: AtomicU64,
     /// Places for event streams.
     pub(crate) followers: Arc<Semaphore>,
-}
-
-/// Whom the realm trusts now. Replaced as a whole when the root key says something new.
-#[derive(Debug)]
-pub(crate) struct Trusted {
-    pub(crate) policy: PolicyState,
-    pub(crate) trust: Trust,
 }
 
 /// What is needed to fill a lease or to check a report.
@@ -84,28 +81,6 @@ impl Shell {
     /// Whom the realm trusts now. Not to be held over an `await`.
     pub(crate) fn trusted(&self) -> std::sync::RwLockReadGuard<'_, Trusted> {
         self.trusted.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a newer policy: from now on it decides, and every session hears of it.
-    pub(crate) fn replace_policy(&self, policy: PolicyState) {
-        let trust = match self.dir.trust() {
-            Ok(trust) => trust,
-            Err(error) => {
-                tracing::error!(%error, "the policy cannot be read again; the old one stays");
-                return;
-            }
-        };
-        let mut trusted = self.trusted.write().unwrap_or_else(PoisonError::into_inner);
-        *trusted = Trusted { policy, trust };
-        drop(trusted);
-        self.policy_changes.send_modify(|count| *count += 1);
-    }
-
-    /// Which invitations were used.
-    pub(crate) fn redemptions(&self) -> MutexGuard<'_, Redemptions> {
-        self.redemptions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number for a new session.

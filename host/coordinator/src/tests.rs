@@ -5,5 +5,6 @@ mod hostile;
 mod jobs;
 mod local;
 mod members;
+mod releases;
 mod restart;
 mod support;

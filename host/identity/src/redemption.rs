@@ -64,6 +64,11 @@ impl Redemptions {
         self.0.entry(redemption.nonce).or_insert(redemption);
     }
 
+    /// Takes a first use back that could not be journaled: it was answered to nobody.
+    pub fn forget(&mut self, redemption: &Redemption) {
+        self.0.remove(&redemption.nonce);
+    }
+
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -10,7 +10,7 @@ use futures_util::{Stream, stream};
 use hearth_wire::JobId;
 use hearth_wire::api::{JobEvent, JobState, JobStatus};
 use hearth_wire::record::Fact;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::extract::{Named, Path};
@@ -36,6 +36,8 @@ struct Follower {
     due: Option<Instant>,
     told: Instant,
     last: Option<JobStatus>,
+    /// What a job waits for may change with the policy.
+    policy: watch::Receiver<u64>,
     over: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -58,6 +60,7 @@ pub(super) async fn stream(
     let news = shell.views.listen();
     jobs::shown(&shell, &caller, job)?;
     let now = Instant::now();
+    let policy = shell.policy_changes.subscribe();
     let follower = Follower {
         shell,
         job,
@@ -65,6 +68,7 @@ pub(super) async fn stream(
         due: Some(now),
         told: now,
         last: None,
+        policy,
         over: false,
         _place: place,
     };
@@ -110,6 +114,9 @@ impl Follower {
                     }
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
+                Ok(()) = self.policy.changed() => {
+                    self.due.get_or_insert(Instant::now());
+                }
                 () = wake => {
                     if let Some(status) = self.status() {
                         return Some(JobEvent::Job(status));
@@ -126,7 +133,7 @@ impl Follower {
         let status = {
             let state = self.shell.views.read();
             let view = state.jobs.get(&self.job);
-            view.map(|view| state.job_status(self.job, view))
+            view.map(|view| self.shell.job_status(&state, self.job, view))
         };
         let Some(status) = status else {
             self.over = true;
@@ -134,7 +141,10 @@ impl Follower {
         };
         self.over = status.state != JobState::Open;
         let same = self.last.as_ref().is_some_and(|last| {
-            last.counts == status.counts && last.state == status.state && last.nodes == status.nodes
+            last.counts == status.counts
+                && last.state == status.state
+                && last.nodes == status.nodes
+                && last.trouble == status.trouble
         });
         if same && !self.over {
             return None;

@@ -16,6 +16,7 @@ use super::extract::{Named, Path, Query};
 use super::inputs::check_media_type;
 use super::{Caller, Problem, Shared, read_json};
 use crate::clock::unix_now;
+use crate::releases::ReleaseProblem;
 use crate::shell::Shell;
 
 /// Jobs in one list.
@@ -108,8 +109,8 @@ pub(super) async fn accept(
         let shell = Arc::clone(shell);
         super::blocking(move || {
             let known = shell.releases.get(release)?;
-            let trust = shell.trusted().trust.clone();
-            shell.releases.still_trusted(&known, &trust, unix_now())
+            let judged = shell.trusted().judge(release, &known.release, unix_now());
+            judged.map_err(ReleaseProblem::from)
         })
         .await?
     };
@@ -165,7 +166,7 @@ pub(super) async fn list(
         .rev()
         .filter(|(_, job)| caller.may_read(job))
         .take(limit)
-        .map(|(id, job)| state.job_status(*id, job))
+        .map(|(id, job)| shell.job_status(&state, *id, job))
         .collect();
     let seq = state.seq;
     Ok(Json(JobList { jobs, seq }))
@@ -185,7 +186,7 @@ pub(super) async fn status(
 pub(super) fn shown(shell: &Shell, caller: &Caller, job: JobId) -> Result<JobStatus, Problem> {
     let state = shell.views.read();
     let view = state.jobs.get(&job).filter(|view| caller.may_read(view));
-    view.map(|view| state.job_status(job, view))
+    view.map(|view| shell.job_status(&state, job, view))
         .ok_or_else(|| Problem::not_found(job))
 }
 

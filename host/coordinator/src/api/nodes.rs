@@ -127,7 +127,7 @@ pub(super) async fn revoke(
         })
     })
     .await??;
-    shell.replace_policy(policy);
+    shell.replace_policy(policy).await;
     let answer = shell
         .driver
         .ask(|request| Event::NodeRevoked { request, node })

@@ -18,7 +18,7 @@ pub(super) async fn add(
     body: Body,
 ) -> Result<(StatusCode, Json<ReleaseAdded>), Problem> {
     let bytes = read_body(body, RELEASE_BYTES_MAX).await?;
-    let trust = shell.trusted().trust.clone();
+    let trust = shell.trusted().trust().clone();
     let adder = Arc::clone(&shell);
     let verified = blocking(move || adder.releases.add(&bytes, &trust, unix_now())).await??;
     let component = verified.manifest.component;

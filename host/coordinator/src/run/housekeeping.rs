@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::clock::{unix_millis, unix_now, uptime_millis};
 use crate::fact::ShellFact;
 use crate::shell::Shell;
+use crate::trust::{self, Scope};
 
 /// Whether the owner has signed a new policy beside us.
 const POLICY_EVERY: Duration = Duration::from_secs(2);
@@ -30,9 +31,7 @@ pub(super) async fn keep(shell: Arc<Shell>, identity: Identity) {
             _ = ticks.tick() => {}
             () = shutdown.requested() => return,
         }
-        let keeper = Arc::clone(&shell);
-        // Reading files may block; a failure is logged there and tried again at the next look.
-        let _ = tokio::task::spawn_blocking(move || look_at_policy(&keeper)).await;
+        look_at_policy(&shell).await;
         if walls.stepped() {
             anchor(&shell).await;
         }
@@ -40,38 +39,38 @@ pub(super) async fn keep(shell: Arc<Shell>, identity: Identity) {
             slow = Instant::now() + SLOW_EVERY;
             let (keeper, identity) = (Arc::clone(&shell), identity.clone());
             let _ = tokio::task::spawn_blocking(move || look_slowly(&keeper, &identity)).await;
+            look_at_policy(&shell).await;
+            trust::warn_of_end(&shell.trusted().policy, unix_now());
+            shell.judge(Scope::OpenJobs).await;
         }
     }
 }
 
 /// The owner may add an author or revoke a node while we run: the files in the realm's directory
-/// are the truth.
-fn look_at_policy(shell: &Shell) {
-    let found = match shell.dir.policy_state() {
-        Ok(found) => found,
-        Err(error) => {
+/// are the truth. What waits for trust is looked at as often, because time alone may bring it.
+async fn look_at_policy(shell: &Arc<Shell>) {
+    let reader = Arc::clone(shell);
+    // Reading files may block.
+    let found = tokio::task::spawn_blocking(move || reader.dir.policy_state()).await;
+    let found = match found {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
             tracing::warn!(%error, "the policy cannot be read; the last one stays");
             return;
         }
+        Err(_) => return,
     };
-    let newer = {
-        let trusted = shell.trusted();
-        let seen = (
-            trusted.policy.policy().version,
-            trusted.policy.revocations().version,
-        );
-        (found.policy().version, found.revocations().version) != seen
-    };
-    if newer {
+    if shell.trusted().is_newer(&found) {
         tracing::info!("the realm's policy has changed");
-        shell.replace_policy(found);
+        shell.replace_policy(found).await;
+    } else if !shell.held.is_empty() {
+        shell.judge(Scope::Held).await;
     }
 }
 
 fn look_slowly(shell: &Shell, identity: &Identity) {
-    match shell.dir.refresh(unix_now()) {
-        Ok(_) => look_at_policy(shell),
-        Err(error) => tracing::error!(%error, "the list of revocations cannot be renewed"),
+    if let Err(error) = shell.dir.refresh(unix_now()) {
+        tracing::error!(%error, "the list of revocations cannot be renewed");
     }
     match shell.dir.coordinator_tls(unix_now()) {
         Ok(own) => {

@@ -41,7 +41,7 @@ pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result
                 let [major, minor, patch] = policy.engine_min;
                 return Err(Refusal::EngineTooOld(format!("{major}.{minor}.{patch}")));
             }
-            let kind = if policy.trusted_nodes.contains(&node) {
+            let kind = if trusted.policy.is_trusted_node(node) {
                 NodeKind::Trusted
             } else {
                 NodeKind::Volunteer

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use hearth_core::{Event, Grant, ReportIn};
 use hearth_wire::message::{CoordinatorMessage, Input, InputSource, Lease, ReleaseRef};
 use hearth_wire::record::{Fact, Record};
-use hearth_wire::{Checkpoint, Inconclusive, JobId, Outcome, ReleaseId, Seq, codec, limits};
+use hearth_wire::{
+    Checkpoint, Inconclusive, JobId, NodeId, Outcome, ReleaseId, Seq, codec, limits,
+};
 
 use super::inbound::Inbound;
 use super::{End, ToNode, say};
@@ -37,15 +39,12 @@ impl Leases {
         if let Err(error) = shell.views.wait_for(seq).await {
             tracing::error!(%error, "views lag behind; leases are given back");
         }
-        let mut jobs: BTreeMap<JobId, Option<JobFacts>> = BTreeMap::new();
+        let node = inbound.node();
+        let mut jobs: BTreeMap<JobId, Result<JobFacts, Inconclusive>> = BTreeMap::new();
         for grant in &grants {
             let job = grant.task.job;
             if let std::collections::btree_map::Entry::Vacant(place) = jobs.entry(job) {
-                let facts = shell.job_facts(job).await;
-                let facts = facts.inspect_err(
-                    |error| tracing::error!(%job, %error, "cannot fill leases of this job"),
-                );
-                place.insert(facts.ok());
+                place.insert(leasable(shell, job, node).await);
             }
         }
         let filler = Arc::clone(shell);
@@ -110,21 +109,55 @@ struct Filled {
     failed: Vec<ReportIn>,
 }
 
-fn fill(shell: &Shell, grants: &[Grant], jobs: &BTreeMap<JobId, Option<JobFacts>>) -> Filled {
+/// What leases of a job are filled from. Core has granted them by what it knew; whether the release
+/// is trusted now is asked here, at the last moment before it leaves.
+async fn leasable(shell: &Shell, job: JobId, node: NodeId) -> Result<JobFacts, Inconclusive> {
+    let facts = match shell.job_facts(job).await {
+        Ok(facts) => facts,
+        Err(error) => {
+            tracing::error!(%job, %error, "cannot fill leases of this job");
+            return Err(unreadable());
+        }
+    };
+    match shell.may_run(facts.release_id, &facts.release.release) {
+        Ok(()) => Ok(facts),
+        Err(error) => {
+            shell.held.declined(facts.release_id, node);
+            // Core gives the node no more of this release, and counts it against nobody.
+            Err(Inconclusive::Declined(error.to_string()))
+        }
+    }
+}
+
+fn unreadable() -> Inconclusive {
+    let text = "the coordinator cannot read this task's input or release";
+    Inconclusive::HostFault(text.to_owned())
+}
+
+fn fill(
+    shell: &Shell,
+    grants: &[Grant],
+    jobs: &BTreeMap<JobId, Result<JobFacts, Inconclusive>>,
+) -> Filled {
     let mut filled = Filled {
         leases: Vec::with_capacity(grants.len()),
         failed: Vec::new(),
     };
     for grant in grants {
-        let facts = jobs.get(&grant.task.job).and_then(Option::as_ref);
-        match facts.and_then(|facts| Some((fill_one(shell, grant, facts)?, facts))) {
-            Some((lease, facts)) => filled.leases.push((lease, Arc::clone(&facts.release))),
-            None => filled.failed.push(ReportIn {
+        let facts = match jobs.get(&grant.task.job) {
+            Some(facts) => facts.as_ref().map_err(Inconclusive::clone),
+            None => Err(unreadable()),
+        };
+        let lease = facts.and_then(|facts| {
+            let lease = fill_one(shell, grant, facts).ok_or_else(unreadable)?;
+            Ok((lease, Arc::clone(&facts.release)))
+        });
+        match lease {
+            Ok(lease) => filled.leases.push(lease),
+            Err(why) => filled.failed.push(ReportIn {
                 attempt: grant.attempt,
                 task: grant.task,
-                outcome: Outcome::Inconclusive(Inconclusive::HostFault(
-                    "the coordinator cannot read this task's input or release".to_owned(),
-                )),
+                outcome: Outcome::Inconclusive(why),
                 fuel_used: 0,
                 run_micros: 0,
             }),

@@ -43,6 +43,14 @@ pub(super) async fn check(
             let attempt = report.attempt;
             return Err(refuse(shell, format!("report of {attempt}: {problem}")));
         }
+        if let Some(facts) = facts
+            && matches!(
+                &report.outcome,
+                Outcome::Inconclusive(Inconclusive::Declined(_))
+            )
+        {
+            shell.held.declined(facts.release_id, member.node());
+        }
         checked.push(ReportIn {
             attempt: report.attempt,
             task: report.task,

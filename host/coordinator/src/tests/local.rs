@@ -13,7 +13,8 @@ use hearth_wire::message::{
 };
 use hearth_wire::record::Mode;
 use hearth_wire::{
-    Body, JobOptions, Manifest, NodeId, Outcome, Output, ReleaseId, Role, TrustPolicy, content_id,
+    Body, Inconclusive, JobOptions, Manifest, NodeId, Outcome, Output, ReleaseId, Role,
+    TrustPolicy, content_id,
 };
 use tokio::net::UnixStream;
 
@@ -73,17 +74,37 @@ async fn live() {
         }
     });
     let mut known = std::collections::BTreeMap::<ReleaseId, Manifest>::new();
+    // What is reported only when somebody cancels it.
+    let mut hanging = std::collections::BTreeMap::new();
     while let Ok(batch) = from.recv().await {
         for message in batch {
-            let CoordinatorMessage::Lease(leases) = message else {
-                continue;
-            };
             let mut reports = Vec::new();
+            let leases = match message {
+                CoordinatorMessage::Lease(leases) => leases,
+                CoordinatorMessage::Cancel(attempts) => {
+                    for report in attempts.iter().filter_map(|id| hanging.remove(id)) {
+                        reports.push(report);
+                    }
+                    Vec::new()
+                }
+                _ => continue,
+            };
             for lease in leases {
                 if let ReleaseRef::Full(release) = &lease.release {
                     known.insert(release.id(), release.parse_manifest().unwrap());
                 }
-                reports.push(run(&http, &known, &lease).await);
+                let hangs =
+                    matches!(&lease.input.source, InputSource::Inline(input) if input == b"hang");
+                let mut report = run(&http, &known, &lease).await;
+                if hangs {
+                    report.outcome = Outcome::Inconclusive(Inconclusive::Cancelled);
+                    hanging.insert(lease.attempt, report);
+                } else {
+                    reports.push(report);
+                }
+            }
+            if reports.is_empty() {
+                continue;
             }
             let batch = unsigned_reports(encode_reports(&reports));
             to.send(&NodeMessage::Reports(batch)).await.unwrap();
@@ -229,5 +250,33 @@ async fn when_the_last_volunteer_vanishes_the_local_host_finishes() {
         .unwrap();
     assert_eq!(home.kind, "local");
     assert!(home.results >= 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_local_host_stops_what_is_trusted_no_longer() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let file = dir.path().join("lives");
+    let running = Running::start(with_local_host(&realm, &file)).await;
+    let owner = admin(&realm, running.addr());
+    let release = publish(&realm, &owner).await;
+    let inputs = upload_inputs(
+        &owner,
+        &[b"hang".to_vec(), b"hang".to_vec(), b"hang".to_vec()],
+    )
+    .await;
+    let options = JobOptions {
+        trust: TrustPolicy::Local,
+        ..JobOptions::default()
+    };
+    let job = submit(&owner, release, inputs, options).await.unwrap();
+    status_when(&owner, job.job, |status| status.counts.leased >= 2).await;
+    set_authors(&realm, Vec::new());
+    // It judges nobody, so the coordinator takes the attempts away and gives it no others.
+    let waits = status_when(&owner, job.job, |status| status.counts.queued == 3).await;
+    assert_eq!(waits.trouble.unwrap().code, "release-untrusted");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(status(&owner, job.job).await.counts.leased, 0);
     running.stop().await;
 }

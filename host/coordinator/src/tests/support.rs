@@ -21,9 +21,9 @@ use hearth_wire::message::{
     ReleaseRef, Report,
 };
 use hearth_wire::{
-    AttemptId, Blob, Body, Class, Digest, EngineId, EngineRange, Epoch, InputSet, InputSetWriter,
-    JobId, JobOptions, Manifest, Outcome, Output, ReleaseId, Role, TaskLimits, TaskType,
-    UnixSeconds, World, content_id,
+    AttemptId, AuthorEntry, Blob, Body, Class, Digest, EngineId, EngineRange, Epoch, InputSet,
+    InputSetWriter, JobId, JobOptions, Manifest, Outcome, Output, ReleaseId, Role, TaskLimits,
+    TaskType, UnixSeconds, World, content_id,
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -286,17 +286,38 @@ pub(super) async fn status(client: &Client, job: JobId) -> JobStatus {
     client.get_json(&format!("/v1/jobs/{job}")).await.unwrap()
 }
 
-pub(super) async fn closed(client: &Client, job: JobId) -> JobStatus {
+/// The status, once it is as wanted.
+pub(super) async fn status_when(
+    client: &Client,
+    job: JobId,
+    wanted: impl Fn(&JobStatus) -> bool,
+) -> JobStatus {
     let wait = async {
         loop {
             let status = status(client, job).await;
-            if status.state != JobState::Open {
+            if wanted(&status) {
                 return status;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(WAIT, wait).await.expect("the job does not end")
+    timeout(WAIT, wait).await.expect("the job never gets there")
+}
+
+/// Signs a policy with these authors, and gives those before.
+pub(super) fn set_authors(realm: &Path, authors: Vec<AuthorEntry>) -> Vec<AuthorEntry> {
+    let mut before = Vec::new();
+    RealmDir::open(realm)
+        .unwrap()
+        .update_policy(None, unix_now(), |policy| {
+            before = std::mem::replace(&mut policy.authors, authors);
+        })
+        .unwrap();
+    before
+}
+
+pub(super) async fn closed(client: &Client, job: JobId) -> JobStatus {
+    status_when(client, job, |status| status.state != JobState::Open).await
 }
 
 pub(super) async fn results(client: &Client, job: JobId) -> ResultPage {

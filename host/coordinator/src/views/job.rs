@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hearth_wire::api::{JobCounts, JobState, TaskState};
+use hearth_wire::record::Failure;
 use hearth_wire::{JobSpec, Millis, TaskIndex};
 
 use super::task::{Stage, TaskView};
@@ -14,6 +15,8 @@ pub(crate) struct JobView {
     pub(crate) submitted: Millis,
     pub(crate) ended: Option<Millis>,
     pub(crate) state: JobState,
+    /// Why it failed as a whole.
+    pub(crate) failure: Option<Failure>,
     pub(crate) tasks: Vec<TaskView>,
     pub(crate) counts: JobCounts,
     /// Leases that were granted to get a result, beyond the first of each task.
@@ -30,6 +33,7 @@ impl JobView {
             submitted,
             ended: None,
             state: JobState::Open,
+            failure: None,
             tasks: vec![TaskView::NEW; count as usize],
             counts: JobCounts {
                 queued: count,

@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use hearth_store::{Position, Reader, StoreError};
 use hearth_wire::api::{
-    JobStatus, ModeReport, ModeSwitch, NodeShare, OutputEncoding, ProcessingResult, ResultBody,
-    ResultMetadata, TaskState,
+    Blame, ErrorBody, JobStatus, ModeReport, ModeSwitch, NodeShare, OutputEncoding,
+    ProcessingResult, ResultBody, ResultMetadata, TaskState,
 };
 use hearth_wire::codec::{self, DecodeError};
-use hearth_wire::record::{Fact, Record, ReportFact, Verdict};
+use hearth_wire::record::{Fact, Failure, Record, ReportFact, Verdict};
 use hearth_wire::{
     Body, Inconclusive, JobId, Outcome, Output, TaskError, TaskId, TaskIndex, TrustPolicy,
 };
@@ -117,6 +117,7 @@ impl State {
                 .deadline_millis
                 .map(|millis| self.wall.iso(job.submitted.plus(millis))),
             ended_at: job.ended.map(|at| self.wall.iso(at)),
+            trouble: job.failure.map(failed),
             seq: self.seq,
         }
     }
@@ -235,6 +236,24 @@ impl TaskView {
             attempts: u32::from(self.attempts),
             digest: outcome.and_then(Outcome::digest),
         }
+    }
+}
+
+/// Why a whole job failed.
+fn failed(failure: Failure) -> ErrorBody {
+    let (code, blame) = match failure {
+        Failure::Attempts => ("attempts-spent", Blame::Author),
+        Failure::Unfit => ("component-unfit", Blame::Author),
+        Failure::Nondeterministic => ("component-nondeterministic", Blame::Author),
+        Failure::ReleaseRevoked => ("release-revoked", Blame::Operator),
+    };
+    let text = failure.to_string();
+    let (message, next) = text.split_once("; ").unwrap_or((&text, ""));
+    ErrorBody {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        blame,
+        next: next.to_owned(),
     }
 }
 

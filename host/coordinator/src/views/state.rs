@@ -312,6 +312,18 @@ impl State {
         attempts.filter_map(|attempt| Some(self.live.get(attempt)?.task))
     }
 
+    /// A node's live attempts, each with what it runs.
+    pub(crate) fn leased_releases(
+        &self,
+        node: NodeId,
+    ) -> impl Iterator<Item = (AttemptId, ReleaseId)> {
+        let attempts = self.nodes.get(node).map(|view| &view.attempts);
+        attempts.into_iter().flatten().filter_map(|attempt| {
+            let job = self.live.get(attempt)?.task.job;
+            Some((*attempt, self.jobs.get(&job)?.spec.release))
+        })
+    }
+
     /// The jobs of those tasks.
     pub(crate) fn leased_jobs(&self, node: NodeId) -> BTreeSet<JobId> {
         self.leased_tasks(node).map(|task| task.job).collect()
@@ -551,6 +563,9 @@ impl State {
             TaskEnd::Expired => (Stage::Expired, JobState::Expired),
             TaskEnd::Failed(_) => (Stage::Failed, JobState::Closed),
         };
+        if let TaskEnd::Failed(failure) = how {
+            job.failure = Some(failure);
+        }
         job.end_open(stage);
         job.state = state;
         job.ended = Some(at);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ModeReport, ProcessingResult, text};
+use crate::api::{ErrorBody, ModeReport, ProcessingResult, text};
 use crate::message::LogLevel;
 use crate::{
     AttemptId, InputSet, JobId, JobOptions, NodeId, Priority, ReleaseId, Seq, TaskId, TrustPolicy,
@@ -65,6 +65,9 @@ pub struct JobStatus {
     pub deadline: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// Why nothing of it is leased at the moment, or why it failed as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<ErrorBody>,
     /// Position of the newest record that this shows.
     pub seq: Seq,
 }

@@ -42,6 +42,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         submitted_at: WHEN.to_owned(),
         deadline: Some(WHEN.to_owned()),
         ended_at: None,
+        trouble: None,
         seq: Seq(42),
     };
     let jobs = JobList {
