@@ -15,6 +15,8 @@ const RELEASES_MAX: usize = 4_096;
 /// A release as a lease names it.
 #[derive(Debug, Clone)]
 pub(super) struct Named {
+    /// The bytes, to be judged again when the realm's policy changes.
+    pub(super) release: Arc<Release>,
     /// What it says of itself, believed only under a good verdict; `None` if it cannot be read.
     pub(super) manifest: Option<Arc<Manifest>>,
     /// The author (guests of two groups never share a process), or why this node does not run it.
@@ -42,7 +44,7 @@ pub(super) struct Admission {
     pub(super) memory_bytes: u64,
     pub(super) capabilities: Vec<String>,
     pub(super) location: String,
-    known: HashMap<ReleaseId, (Release, Named)>,
+    known: HashMap<ReleaseId, Named>,
 }
 
 impl Admission {
@@ -76,10 +78,7 @@ impl Admission {
         let known = std::mem::take(&mut self.known);
         self.known = known
             .into_iter()
-            .map(|(id, (release, _))| {
-                let named = self.judge(&release, now);
-                (id, (release, named))
-            })
+            .map(|(id, named)| (id, self.judge(named.release, now)))
             .collect();
     }
 
@@ -91,7 +90,7 @@ impl Admission {
     pub(super) fn admit(&mut self, release: ReleaseRef, now: UnixSeconds) -> Result<Named, Breach> {
         let mut named = match release {
             ReleaseRef::Known(id) => match self.known.get(&id) {
-                Some((_, named)) => named.clone(),
+                Some(named) => named.clone(),
                 None => return Err(Breach::UnknownRelease(id)),
             },
             ReleaseRef::Full(release) => {
@@ -99,11 +98,11 @@ impl Admission {
                     return Err(Breach::TooManyReleases);
                 }
                 let id = release.id();
-                let named = self.judge(&release, now);
+                let named = self.judge(Arc::new(release), now);
                 if let Err(why) = &named.verdict {
                     tracing::warn!(release = %id.short(), why, "a release is declined");
                 }
-                self.known.insert(id, (release, named.clone()));
+                self.known.insert(id, named.clone());
                 named
             }
         };
@@ -115,11 +114,13 @@ impl Admission {
         Ok(named)
     }
 
-    fn judge(&self, release: &Release, now: UnixSeconds) -> Named {
+    /// What this node makes of a release now.
+    pub(super) fn judge(&self, release: Arc<Release>, now: UnixSeconds) -> Named {
         let manifest = match release.parse_manifest() {
             Ok(manifest) => Arc::new(manifest),
             Err(error) => {
                 return Named {
+                    release,
                     manifest: None,
                     verdict: Err(error.to_string()),
                     until: UnixSeconds::default(),
@@ -127,7 +128,7 @@ impl Admission {
             }
         };
         let author = match &self.trust {
-            Some(trust) => verify_release(release, trust, now)
+            Some(trust) => verify_release(&release, trust, now)
                 .map(|verified| (verified.author, verified.valid_until))
                 .map_err(|error| error.to_string()),
             None => {
@@ -146,6 +147,7 @@ impl Admission {
             Ok(author.0)
         });
         Named {
+            release,
             manifest: Some(manifest),
             verdict,
             until,

@@ -1,16 +1,18 @@
 //! Leases: from their arrival until the pool says how they ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_identity::sign_checkpoint;
+use hearth_identity::{Trust, sign_checkpoint};
 use hearth_wire::limits::{
     CHECKPOINT_CHAIN_MAX, INLINE_BYTES_MAX, LEASES_PER_NODE_MAX, SPILLED_REPORTS_MAX,
 };
 use hearth_wire::message::{CheckpointReport, Input, Lease, LogLine, NodeMessage};
 use hearth_wire::runner::{Finished, Resume, RunOutcome};
 use hearth_wire::{
-    AttemptId, Blob, Body, Checkpoint, Digest, Inconclusive, Manifest, Priority, TaskId, content_id,
+    AttemptId, Blob, Body, Checkpoint, Digest, Inconclusive, Manifest, Priority, Release,
+    ReleaseId, TaskId, content_id,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -34,6 +36,7 @@ pub(super) struct About {
 /// A lease that has not ended.
 pub(super) struct Attempt {
     about: About,
+    release: Arc<Release>,
     manifest: Arc<Manifest>,
     /// The author.
     group: Digest,
@@ -142,6 +145,7 @@ impl Node {
             attempt,
             Attempt {
                 about,
+                release: named.release,
                 manifest,
                 group,
                 media_type: lease.input.media_type,
@@ -379,6 +383,32 @@ impl Node {
         if !running.is_empty() {
             // Their ends come out of the pool as of any other attempt.
             self.pool.cancel(&running);
+        }
+    }
+
+    /// The realm trusts others from now on: what runs here by its old word is judged again, and code
+    /// of an author who was taken back stops at once.
+    pub(super) fn trust_anew(&mut self, trust: Trust) {
+        let now = unix_now();
+        self.admission.set_trust(trust, now);
+        let mut verdicts: HashMap<ReleaseId, Result<Digest, String>> = HashMap::new();
+        let mut declined = Vec::new();
+        for (attempt, held) in &self.attempts {
+            let verdict = verdicts
+                .entry(held.release.id())
+                .or_insert_with(|| self.admission.judge(Arc::clone(&held.release), now).verdict);
+            if let Err(why) = verdict {
+                declined.push((*attempt, held.about, held.is_running(), why.clone()));
+            }
+        }
+        for (attempt, about, running, why) in declined {
+            tracing::warn!(%attempt, why, "an attempt is given back: its release is not trusted any more");
+            self.attempts.remove(&attempt);
+            if running {
+                // Its end in the pool is nobody's any more.
+                self.pool.cancel(&[attempt]);
+            }
+            self.conclude(attempt, about, Inconclusive::Declined(why));
         }
     }
 

@@ -240,7 +240,7 @@ impl Node {
                 .map_err(|error| format!("the policy is not taken: {error}"))?;
             if changed {
                 let trust = volunteer.dir.policy_state().trust();
-                self.admission.set_trust(trust, now);
+                self.trust_anew(trust);
             }
         }
         self.on_cancel(&welcome.unwanted, false);
@@ -271,7 +271,9 @@ impl Node {
     fn on_refused(&mut self, refusal: Refusal) -> Result<(), NodeError> {
         tracing::warn!(%refusal, "refused");
         match refusal {
-            Refusal::Revoked | Refusal::EngineTooOld(_) => Err(NodeError::Refused(refusal)),
+            Refusal::Revoked | Refusal::EngineTooOld(_) | Refusal::WrongRole(_) => {
+                Err(NodeError::Refused(refusal))
+            }
             // The connection ends behind it; the next one may be luckier.
             other => {
                 self.trouble = Some(other.to_string());
@@ -485,7 +487,7 @@ impl Node {
         match taken {
             Ok(()) => {
                 let trust = volunteer.dir.policy_state().trust();
-                self.admission.set_trust(trust, unix_now());
+                self.trust_anew(trust);
                 tracing::info!("this node's certificate was renewed");
             }
             Err(error) => tracing::warn!(error, "this node's certificate was not renewed"),

@@ -100,6 +100,61 @@ async fn code_of_untrusted_authors_never_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_of_an_author_who_was_taken_back_stops_at_once() {
+    let mut realm = Realm::new().await;
+    let other = SigningKey::generate().unwrap();
+    realm
+        .dir
+        .update_policy(None, crate::node::unix_now(), |policy| {
+            let mut entry = policy.authors[0].clone();
+            entry.key = other.public();
+            policy.authors.push(entry);
+        })
+        .unwrap();
+    let mut node = Running::joined(&realm).await;
+    let mut session = realm.session().await.welcomed(&realm).await;
+    let mut manifest = realm.manifest();
+    manifest.version = "2".to_owned();
+    let kept = sign_release(&manifest, &other).unwrap();
+    let taken = ReleaseRef::Full(realm.release());
+    // One runs, one is still to be fetched (its input is nowhere); and one of another author runs.
+    let mut unfetched = realm.lease(2, ReleaseRef::Known(realm.release().id()), "echo no");
+    unfetched.input.source = InputSource::Stored { len: 7 };
+    session.say(CoordinatorMessage::Lease(vec![
+        realm.lease(1, taken, "sleep 60000"),
+        realm.lease(3, ReleaseRef::Full(kept), "sleep 1000"),
+    ]));
+    node.until(|status| status.running == 2).await;
+    realm
+        .dir
+        .update_policy(None, crate::node::unix_now(), |policy| {
+            policy.authors.remove(0);
+        })
+        .unwrap();
+    session.say(CoordinatorMessage::Lease(vec![unfetched]));
+    session.say(CoordinatorMessage::Welcome(realm.welcome()));
+    let mut reports = session.reports(3).await;
+    reports.sort_by_key(|report| report.attempt);
+    let why = |report: &Report| match &report.outcome {
+        Outcome::Inconclusive(Inconclusive::Declined(why)) => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(why(&reports[0]).contains("nobody trusted"), "{reports:?}");
+    assert!(
+        matches!(
+            reports[1].outcome,
+            Outcome::Inconclusive(Inconclusive::Declined(_) | Inconclusive::HostFault(_))
+        ),
+        "{reports:?}"
+    );
+    assert!(reports[2].outcome.is_conclusive(), "{reports:?}");
+    session.settle(&[1, 2, 3]).await;
+    node.until(|status| status.running == 0 && status.unsettled == 0)
+        .await;
+    node.stop(Duration::from_secs(3)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_owner_decides_whose_code_runs() {
     let mut realm = Realm::new().await;
     let author = realm.dir.author_key().unwrap().id();
