@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hearth_identity::Maker;
+use hearth_identity::{Maker, certificate_key};
 use hearth_wire::message::{Load, Refusal};
+use hearth_wire::runner::Confinement;
 use hearth_wire::{NodeId, NodePublicKey, SessionId, limits};
 use tokio::sync::watch;
 
@@ -20,6 +21,7 @@ const LIVELY_MILLIS: u64 = 2 * limits::HEARTBEAT_MILLIS;
 pub(crate) struct Connected {
     pub(crate) session: SessionId,
     pub(crate) node: NodeId,
+    pub(crate) confinement: Confinement,
     heard: AtomicU64,
     load: Mutex<Load>,
     end: watch::Sender<Option<Refusal>>,
@@ -79,6 +81,7 @@ impl Connections {
         node: NodeId,
         session: SessionId,
         key: Option<NodePublicKey>,
+        confinement: Confinement,
     ) -> Result<Arc<Connected>, Refusal> {
         let mut inner = self.lock();
         if let Some(older) = inner.connected.get(&node) {
@@ -96,6 +99,7 @@ impl Connections {
         let connected = Arc::new(Connected {
             session,
             node,
+            confinement,
             heard: AtomicU64::new(uptime_millis()),
             load: Mutex::default(),
             end,

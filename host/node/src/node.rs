@@ -27,6 +27,7 @@ use hearth_net::socket::{Receiver, Sender};
 use hearth_net::tls::{ClientTls, Identity, TlsError};
 use hearth_wire::limits::{LEASES_PER_NODE_MAX, MANIFEST_LIST_MAX, NAME_BYTES_MAX};
 use hearth_wire::message::{CoordinatorMessage, NodeMessage, Refusal};
+use hearth_wire::runner::Confinement;
 use hearth_wire::{AttemptId, EngineId, NodeId, UnixSeconds};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -102,6 +103,28 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> Result<(), NodeError
     node.spill_everything();
     node.pool.shutdown().await;
     end
+}
+
+/// The owner hears what stands between guests and the machine.
+fn tell_walls(walls: Confinement) {
+    let Confinement {
+        no_new_privileges,
+        landlock,
+        seccomp,
+        rlimits,
+    } = walls;
+    if no_new_privileges && landlock && seccomp && rlimits {
+        tracing::info!("the runners have every wall around them");
+    } else {
+        tracing::warn!(
+            no_new_privileges,
+            landlock,
+            seccomp,
+            rlimits,
+            "this system does not give every wall to the runners: the sandbox alone stands where \
+             one is missing"
+        );
+    }
 }
 
 fn lock(config: &NodeConfig) -> Result<File, NodeError> {
@@ -245,6 +268,7 @@ impl Node {
             .status()
             .engine
             .ok_or_else(|| PoolError::NotReady("no engine".to_owned()))?;
+        tell_walls(pool.status().confinement);
         let (sink, events) = events();
         let (done, dones) = mpsc::channel(DONE_MAX);
 

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::runner::Confinement;
 use crate::{
     AttemptId, Checkpoint, CheckpointLink, Digest, EngineId, Epoch, Outcome, Priority, Release,
     ReleaseId, Role, TaskId,
@@ -72,6 +73,8 @@ pub struct Hello {
     pub seen_epoch: Epoch,
     /// Attempts that it still holds from an earlier connection, running or finished.
     pub held: Vec<AttemptId>,
+    /// Which walls its system gave to its runners.
+    pub confinement: Confinement,
 }
 
 /// What a node offers at the moment.

@@ -36,6 +36,7 @@ fn node_status(shell: &Shell, view: &NodeView) -> NodeStatus {
     let node = view.profile.node;
     let connected = shell.connections.get(node).filter(|_| view.connected);
     let load = connected
+        .as_ref()
         .map(|connected| connected.load())
         .unwrap_or_default();
     let ended = view.results + view.failures;
@@ -75,6 +76,7 @@ fn node_status(shell: &Shell, view: &NodeView) -> NodeStatus {
         failures: view.failures,
         engine: view.profile.engine.to_string(),
         architecture: view.profile.architecture.clone(),
+        confinement: connected.map(|connected| connected.confinement),
     }
 }
 

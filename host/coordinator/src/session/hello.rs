@@ -59,7 +59,9 @@ pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result
         );
     }
     let session = shell.next_session();
-    let connected = shell.connections.enter(node, session, key)?;
+    let connected = shell
+        .connections
+        .enter(node, session, key, hello.confinement)?;
     let (outbox, commands) = SessionOutbox::new(session);
     let profile = NodeProfile {
         node,

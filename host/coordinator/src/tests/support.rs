@@ -20,6 +20,7 @@ use hearth_wire::message::{
     Capacity, CoordinatorMessage, Hello, Input, InputSource, Lease, Load, NodeMessage, Refusal,
     ReleaseRef, Report,
 };
+use hearth_wire::runner::Confinement;
 use hearth_wire::{
     AttemptId, AuthorEntry, Blob, Body, Class, Digest, EngineId, EngineRange, Epoch, InputSet,
     InputSetWriter, JobId, JobOptions, Manifest, Outcome, Output, ReleaseId, Role, TaskLimits,
@@ -355,6 +356,10 @@ pub(super) fn hello(name: &str, slots: u16) -> Hello {
         location: String::new(),
         seen_epoch: Epoch::default(),
         held: Vec::new(),
+        confinement: Confinement {
+            landlock: true,
+            ..Confinement::default()
+        },
     }
 }
 

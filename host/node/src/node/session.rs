@@ -161,6 +161,7 @@ impl Node {
             location: self.config.location.clone(),
             seen_epoch: self.seen.epoch(),
             held: held.copied().take(SPILLED_REPORTS_MAX).collect(),
+            confinement: self.pool.status().confinement,
         };
         // The outbox of a fresh connection is empty; if it closed already the loop hears of it.
         let _closed = sender.try_send(&NodeMessage::Hello(hello));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::record::Mode;
+use crate::runner::Confinement;
 use crate::{Epoch, NodeId, RealmId, Seq};
 
 /// `GET /v1/nodes`
@@ -49,6 +50,9 @@ pub struct NodeStatus {
     pub engine: String,
     /// `x86_64`, `aarch64`, …
     pub architecture: String,
+    /// Which walls its system gave to its runners, as it says; `None` while it is not connected.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
 }
 
 /// Whether a node works.

@@ -7,6 +7,7 @@ use hearth_wire::api::{
     ProcessingTask, ReleaseAdded, ResultBody, ResultMetadata, ResultPage, Revoked, SubmitJob,
     TaskData, TaskPosted, TaskRequest, TaskState, TaskStatus,
 };
+use hearth_wire::runner::Confinement;
 use hearth_wire::{
     Blob, Digest, Epoch, InputSet, JobId, JobOptions, NodeId, Priority, RealmId, ReleaseId, Seq,
     TaskId, TaskIndex, TaskType, TrustPolicy,
@@ -178,6 +179,12 @@ fn nodes() -> Vec<(&'static str, Value)> {
         failures: 1,
         engine: "wasmtime-48.0.8+01234567".to_owned(),
         architecture: "x86_64".to_owned(),
+        confinement: Some(Confinement {
+            no_new_privileges: true,
+            landlock: true,
+            seccomp: true,
+            rlimits: true,
+        }),
     };
     let list = NodeList {
         nodes: vec![status.clone()],
