@@ -72,11 +72,14 @@ async fn redeem(
         Redeemed::Again(redemption) => return Ok(redemption),
         Redeemed::First(redemption) => redemption,
     };
-    let remembered = remember(shell, &redemption).await;
-    if remembered.is_err() {
+    if let Err(problem) = remember(shell, &redemption).await {
         redemptions.forget(&redemption);
+        return Err(problem);
     }
-    remembered.map(|()| redemption)
+    shell
+        .connections
+        .enrolled(redemption.node, &redemption.certificate);
+    Ok(redemption)
 }
 
 async fn remember(shell: &Shell, redemption: &Redemption) -> Result<(), Problem> {

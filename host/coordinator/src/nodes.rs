@@ -70,11 +70,26 @@ struct Inner {
     connected: HashMap<NodeId, Arc<Connected>>,
     /// Makers of checkpoints are looked up here. `None` is the local host.
     keys: HashMap<NodeId, Option<NodePublicKey>>,
+    /// Keys of members as the journal has them: a checkpoint outlives its makers' connections, and
+    /// this process.
+    journaled: HashMap<NodeId, NodePublicKey>,
     /// When nodes that are gone were last heard.
     gone: HashMap<NodeId, u64>,
 }
 
 impl Connections {
+    /// Nobody is connected; these keys are known from the journal.
+    pub(crate) fn new(journaled: HashMap<NodeId, NodePublicKey>) -> Self {
+        let connections = Self::default();
+        connections.lock().journaled = journaled;
+        connections
+    }
+
+    /// Somebody has enrolled.
+    pub(crate) fn enrolled(&self, node: NodeId, certificate: &[u8]) {
+        remember_key(&mut self.lock().journaled, node, certificate);
+    }
+
     /// Takes a node in, in place of an older session that is silent.
     pub(crate) fn enter(
         &self,
@@ -137,16 +152,33 @@ impl Connections {
         self.lock().connected.len()
     }
 
-    /// Who made a checkpoint, if this life of the coordinator has met them.
+    /// Who made a checkpoint, if the realm has ever taken them in.
     pub(crate) fn maker(&self, node: NodeId) -> Option<Maker> {
         let inner = self.lock();
-        Some(match inner.keys.get(&node)? {
-            Some(key) => Maker::Key(key.clone()),
-            None => Maker::Local,
-        })
+        let journaled = || inner.journaled.get(&node).cloned().map(Maker::Key);
+        match inner.keys.get(&node) {
+            Some(Some(key)) => Some(Maker::Key(key.clone())),
+            Some(None) => Some(Maker::Local),
+            // The local host of an earlier life has the same name and no key.
+            None if node == NodeId::default() => Some(Maker::Local),
+            None => journaled(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the key of a member from its certificate, while there is room.
+pub(crate) fn remember_key(
+    keys: &mut HashMap<NodeId, NodePublicKey>,
+    node: NodeId,
+    certificate: &[u8],
+) {
+    if keys.len() < limits::NODES_MAX
+        && let Some(key) = certificate_key(certificate, node)
+    {
+        keys.insert(node, key);
     }
 }

@@ -1,5 +1,6 @@
 //! Tests over real sockets, with certificates from a real realm and nodes that follow a script.
 
+mod checkpoints;
 mod end_to_end;
 mod hostile;
 mod jobs;

@@ -190,6 +190,15 @@ pub(crate) fn parse(certificate: &CertificateDer<'_>, realm: RealmId) -> Result<
     })
 }
 
+/// The key in a certificate. Nothing is verified but that it is this node's: an id is the digest of
+/// its key, so a certificate that has ended long ago serves as well.
+pub fn certificate_key(certificate: &[u8], node: NodeId) -> Option<NodePublicKey> {
+    let certificate = CertificateDer::from(certificate);
+    let parsed = parse_x509(&certificate).ok()?;
+    let key = NodePublicKey::from_spki(parsed.public_key().raw)?;
+    (key.node_id() == node).then_some(key)
+}
+
 /// What to say about a certificate that `rustls` did not accept.
 pub(crate) fn refusal(error: &TlsError, peer: &Peer, now: UnixSeconds) -> PeerError {
     let name = peer.name.clone();

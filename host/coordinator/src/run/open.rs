@@ -1,5 +1,6 @@
 //! Opening a realm's data: one pass over the journal.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
@@ -7,15 +8,16 @@ use std::sync::Arc;
 use hearth_core::{Config, Coordinator, Event};
 use hearth_identity::Redemptions;
 use hearth_store::{BlobConfig, BlobStore, DirLock, Journal, JournalConfig, StoreError};
-use hearth_wire::RealmId;
 use hearth_wire::codec;
 use hearth_wire::record::{Fact, Record};
+use hearth_wire::{NodeId, NodePublicKey, RealmId};
 
 use crate::clock::{Clock, unix_millis};
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::fact::ShellFact;
 use crate::inputs::InputSets;
+use crate::nodes::remember_key;
 use crate::releases::Releases;
 use crate::views::State;
 
@@ -32,6 +34,8 @@ pub(super) struct Opened {
     pub(super) journal: Journal,
     pub(super) state: State,
     pub(super) redemptions: Redemptions,
+    /// Of all who ever enrolled.
+    pub(super) keys: HashMap<NodeId, NodePublicKey>,
     pub(super) blobs: BlobStore,
     pub(super) inputs: InputSets,
     pub(super) releases: Releases,
@@ -61,6 +65,7 @@ pub(super) fn open(
     });
     let mut state = State::default();
     let mut redemptions = Redemptions::default();
+    let mut keys = HashMap::new();
     let replay = |entry: hearth_store::Entry, bytes: &[u8]| -> Result<(), CoordinatorError> {
         let record: Record =
             codec::decode(bytes, RECORD_BYTES_MAX).map_err(|source| CoordinatorError::Record {
@@ -71,6 +76,7 @@ pub(super) fn open(
         if let Fact::Shell(bytes) = &record.fact
             && let Ok(ShellFact::Redeemed(redemption)) = ShellFact::decode(bytes)
         {
+            remember_key(&mut keys, redemption.node, &redemption.certificate);
             redemptions.replay(redemption);
         }
         state.apply(entry, &Arc::new(record), &mut None);
@@ -93,6 +99,7 @@ pub(super) fn open(
         journal,
         state,
         redemptions,
+        keys,
         blobs,
         inputs,
         releases,

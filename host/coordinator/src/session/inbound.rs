@@ -242,9 +242,8 @@ impl Inbound {
                 Ok(shell.driver.tell(event).await?)
             }
             Err(error) => {
-                // The chain may hold a maker whose key this life of ours has not met. A checkpoint
-                // that is not kept costs time and nothing else.
-                tracing::debug!(task = %live.task, %error, "checkpoint dropped");
+                // A checkpoint that is not kept costs time and nothing else.
+                tracing::info!(task = %live.task, %error, "checkpoint dropped");
                 Ok(())
             }
         }

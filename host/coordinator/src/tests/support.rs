@@ -417,6 +417,11 @@ impl FakeNode {
         node
     }
 
+    /// Takes over what another connection was told about releases.
+    pub(super) fn knows(&mut self, other: &Self) {
+        self.known.extend(other.known.clone());
+    }
+
     pub(super) async fn say(&self, message: NodeMessage) {
         self.to.send(&message).await.unwrap();
     }
