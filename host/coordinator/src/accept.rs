@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use hearth_identity::{Peer, Verified};
+use hearth_net::http::guard::HostPolicy;
 use hearth_net::listen::{Accepted, Listener};
 use hearth_net::tls::Alpn;
 use hearth_wire::Role;
@@ -21,6 +22,8 @@ pub(crate) struct Doors {
     pub(crate) shell: Arc<Shell>,
     pub(crate) api: Router,
     pub(crate) enrol: Router,
+    /// What requests of members may name.
+    pub(crate) hosts: Arc<HostPolicy>,
 }
 
 /// Serves the TLS listener until shutdown; gives back when every connection has ended.
@@ -82,7 +85,8 @@ impl Doors {
             }
             Alpn::Http => {
                 if let Some(peer) = self.identify(&accepted) {
-                    let origin = Origin::Member(Caller::member(&peer));
+                    let hosts = Arc::clone(&self.hosts);
+                    let origin = Origin::Member(Caller::member(&peer), hosts);
                     self.http(accepted, self.api.clone(), origin).await;
                 }
             }

@@ -31,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use hearth_net::http::body::read_all;
 use hearth_wire::limits;
 use serde::de::DeserializeOwned;
@@ -39,6 +41,23 @@ use crate::shell::Shell;
 
 /// What handlers share.
 pub(crate) type Shared = axum::extract::State<Arc<Shell>>;
+
+/// JSON says that it is JSON: a web page can send a form to anybody, but not this type without asking
+/// first.
+pub(crate) fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let stated = headers.get(CONTENT_TYPE);
+    let stated = stated.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media_type = stated.split(';').next().unwrap_or("").trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Problem::client(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "content-type",
+        format!("the body is said to be {media_type:?}, not JSON"),
+        "send Content-Type: application/json",
+    ))
+}
 
 /// The JSON of a request's body.
 pub(crate) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {

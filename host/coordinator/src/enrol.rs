@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use hearth_core::Event;
@@ -13,7 +13,7 @@ use hearth_wire::api::{EnrolRequest, Enrolled, RenewRequest};
 use hearth_wire::{Redemption, UnixSeconds};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Problem, base64, read_json};
+use crate::api::{Problem, base64, must_be_json, read_json};
 use crate::clock::unix_now;
 use crate::fact::ShellFact;
 use crate::shell::Shell;
@@ -27,16 +27,18 @@ pub(crate) fn router(shell: Arc<Shell>) -> Router {
         .with_state(shell)
 }
 
-async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    must_be_json(headers)?;
     read_json(body).await
 }
 
 /// Redeems a token: it belongs to the first key that presents it, once that is in the journal.
 async fn enrol(
     State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Enrolled>), Problem> {
-    let request: EnrolRequest = read(body).await?;
+    let request: EnrolRequest = read(&headers, body).await?;
     let now = unix_now();
     let invitation = verify_invitation(&request.token, Some(shell.realm), now)?;
     let granted = shell.authority.grant(
@@ -92,8 +94,12 @@ async fn remember(shell: &Shell, redemption: &Redemption) -> Result<(), Problem>
     Ok(())
 }
 
-async fn renew(State(shell): State<Arc<Shell>>, body: Body) -> Result<Json<Enrolled>, Problem> {
-    let request: RenewRequest = read(body).await?;
+async fn renew(
+    State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Enrolled>, Problem> {
+    let request: RenewRequest = read(&headers, body).await?;
     let certificate = {
         let trusted = shell.trusted();
         shell.authority.renew(

@@ -65,7 +65,7 @@ async fn live(shell: &Arc<Shell>, config: &LocalHostConfig, router: Router) -> i
         let (shell, node) = (Arc::clone(shell), shell.local_node);
         let (messages, http) = (stream(messages)?, stream(http)?);
         let shutdown = shell.shutdown.clone();
-        let origin = Origin::Member(Caller::local(node));
+        let origin = Origin::Local(Caller::local(node));
         // A task of its own: it sees the end of the streams and tells core, however this life ends.
         tokio::spawn(async move {
             let blobs = api::serve(http, router, origin, None, shutdown);

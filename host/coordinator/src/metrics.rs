@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hearth_net::listen::{ListenStats, ListenWatch};
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -48,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) missed_events: Counter,
     /// Starts of the local host.
     pub(crate) local_starts: Counter,
+    /// The listeners, which count by themselves.
+    listeners: Mutex<Vec<ListenWatch>>,
 }
 
 /// Text in the exposition format of Prometheus.
@@ -77,6 +82,57 @@ impl Exposition {
 }
 
 impl Metrics {
+    /// Adds a listener's counts.
+    pub(crate) fn watch(&self, listener: ListenWatch) {
+        self.listeners().push(listener);
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<ListenWatch>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_listeners(&self, out: &mut Exposition) {
+        let stats: Vec<_> = self.listeners().iter().map(ListenWatch::stats).collect();
+        let sum = |count: fn(&ListenStats) -> u64| stats.iter().map(count).sum();
+        out.counter(
+            "connections_accepted_total",
+            "Connections whose handshake ended well.",
+            sum(|stats| stats.accepted),
+        );
+        out.counter(
+            "connections_refused_prefix_total",
+            "Connections reset because their network prefix had too many.",
+            sum(|stats| stats.refused_prefix),
+        );
+        out.counter(
+            "handshakes_failed_total",
+            "Handshakes that failed.",
+            sum(|stats| stats.failed_handshake),
+        );
+        out.counter(
+            "handshakes_timed_out_total",
+            "Handshakes that took too long.",
+            sum(|stats| stats.timed_out),
+        );
+        out.counter(
+            "accept_errors_total",
+            "Times that the system gave no connection, for want of descriptors for example.",
+            sum(|stats| stats.accept_errors),
+        );
+        out.gauge(
+            "connections",
+            "Connections now.",
+            sum(|stats| stats.connections),
+        );
+        out.gauge(
+            "connections_pending",
+            "Connections now whose handshake has not ended.",
+            sum(|stats| stats.pending),
+        );
+    }
+
     /// Adds all counters.
     pub(crate) fn write(&self, out: &mut Exposition) {
         for (name, help, counter) in [
@@ -127,5 +183,6 @@ impl Metrics {
         ] {
             out.counter(name, help, counter.get());
         }
+        self.write_listeners(out);
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 
-use hearth_identity::RealmDir;
+use hearth_identity::{COORDINATOR_NAME, RealmDir};
 use hearth_net::http::guard::HostPolicy;
 use hearth_net::listen::{ListenLimits, Listener};
 use hearth_net::shutdown::{Shutdown, ShutdownTrigger, shutdown};
@@ -223,20 +223,25 @@ fn listen(
     let identity = Identity::new(own.chain, own.key).map_err(tls_error)?;
     let verifier = shell.authority.ca().client_verifier();
     let tls = ServerTls::new(&identity, verifier).map_err(tls_error)?;
+    let bind = |addr| {
+        let limits = ListenLimits::default();
+        Listener::bind(addr, tls.clone(), limits, shell.shutdown.clone())
+            .map_err(|source| CoordinatorError::Listen { addr, source })
+    };
+    let listeners = shell.config.listen.iter().copied().map(bind);
+    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+    let mut bound = Bound {
+        listen: listeners.iter().map(Listener::local_addr).collect(),
+        plain: None,
+    };
     let doors = Doors {
         shell: Arc::clone(shell),
         api: api::router(Arc::clone(shell)),
         enrol: enrol::router(Arc::clone(shell)),
+        hosts: Arc::new(member_hosts(shell, &bound.listen)),
     };
-    let mut bound = Bound {
-        listen: Vec::new(),
-        plain: None,
-    };
-    for addr in shell.config.listen.iter().copied() {
-        let limits = ListenLimits::default();
-        let listener = Listener::bind(addr, tls.clone(), limits, shell.shutdown.clone())
-            .map_err(|source| CoordinatorError::Listen { addr, source })?;
-        bound.listen.push(listener.local_addr());
+    for listener in listeners {
+        shell.metrics.watch(listener.watch());
         parts.spawn(accept::serve_tls(doors.clone(), listener));
     }
     if let Some(plain) = &shell.config.plain {
@@ -247,12 +252,35 @@ fn listen(
         let limits = ListenLimits::default();
         let listener = Listener::bind_plain(addr, limits, shell.shutdown.clone())
             .map_err(|source| CoordinatorError::Listen { addr, source })?;
+        shell.metrics.watch(listener.watch());
         let local = listener.local_addr();
         bound.plain = Some(local);
         let gate = plain_gate(shell, plain, local);
         parts.spawn(accept::serve_plain(doors, listener, gate));
     }
     Ok((bound, identity))
+}
+
+/// What members may name us by: whatever our certificate says, and the realm's addresses. Pages from
+/// elsewhere may send nothing, whoever's certificate their browser holds.
+fn member_hosts(shell: &Shell, bound: &[SocketAddr]) -> HostPolicy {
+    let addresses = shell.dir.addresses();
+    let named = addresses
+        .iter()
+        .filter_map(|address| Some(address.rsplit_once(':')?.0.to_owned()));
+    let own = [COORDINATOR_NAME.to_owned()].into_iter();
+    let bare: Vec<_> = own.chain(shell.dir.hosts()).chain(named).collect();
+    let with_port = bound.iter().flat_map(|addr| {
+        let port = addr.port();
+        bare.iter().map(move |host| format!("{host}:{port}"))
+    });
+    let hosts: Vec<_> = with_port
+        .chain(addresses.iter().cloned())
+        .chain(bound.iter().map(SocketAddr::to_string))
+        .chain(bare.iter().cloned())
+        .collect();
+    let origins: Vec<_> = hosts.iter().map(|host| format!("https://{host}")).collect();
+    HostPolicy::new(hosts, origins)
 }
 
 /// Only requests for this very address pass, and no web page's: a page of somebody else could reach

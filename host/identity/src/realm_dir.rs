@@ -131,6 +131,15 @@ impl RealmDir {
         &self.file.addresses
     }
 
+    /// The names and IP addresses in the coordinator's certificate, as a URL has them.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        let ips = self.file.ips.iter().map(|ip| match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        });
+        self.file.dns_names.iter().cloned().chain(ips)
+    }
+
     /// The realm's CA without its key.
     ///
     /// # Errors

@@ -111,6 +111,36 @@ pub struct Listener {
     gates: Arc<Gates>,
 }
 
+/// Reads the counts of a listener.
+#[derive(Debug, Clone)]
+pub struct ListenWatch(Arc<Gates>);
+
+impl ListenWatch {
+    /// Counts so far.
+    #[must_use]
+    pub fn stats(&self) -> ListenStats {
+        let Counters {
+            accepted,
+            refused_prefix,
+            timed_out,
+            failed_handshake,
+            accept_errors,
+        } = &self.0.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let taken =
+            |all: usize, free: &Semaphore| all.saturating_sub(free.available_permits()) as u64;
+        ListenStats {
+            accepted: read(accepted),
+            refused_prefix: read(refused_prefix),
+            timed_out: read(timed_out),
+            failed_handshake: read(failed_handshake),
+            accept_errors: read(accept_errors),
+            connections: taken(self.0.limits.connections, &self.0.connections),
+            pending: taken(self.0.limits.pending, &self.0.pending),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Gates {
     /// Absent on the loopback listener without TLS.
@@ -203,28 +233,10 @@ impl Listener {
         self.ready.recv().await
     }
 
-    /// Counts so far.
+    /// Counts, to be read wherever the listener itself has gone.
     #[must_use]
-    pub fn stats(&self) -> ListenStats {
-        let Counters {
-            accepted,
-            refused_prefix,
-            timed_out,
-            failed_handshake,
-            accept_errors,
-        } = &self.gates.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let taken =
-            |all: usize, free: &Semaphore| all.saturating_sub(free.available_permits()) as u64;
-        ListenStats {
-            accepted: read(accepted),
-            refused_prefix: read(refused_prefix),
-            timed_out: read(timed_out),
-            failed_handshake: read(failed_handshake),
-            accept_errors: read(accept_errors),
-            connections: taken(self.gates.limits.connections, &self.gates.connections),
-            pending: taken(self.gates.limits.pending, &self.gates.pending),
-        }
+    pub fn watch(&self) -> ListenWatch {
+        ListenWatch(Arc::clone(&self.gates))
     }
 }
 

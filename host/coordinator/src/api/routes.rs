@@ -11,8 +11,8 @@ use axum::{Router, middleware};
 use hearth_wire::Role;
 
 use super::{
-    Caller, Problem, blobs, events, inputs, jobs, nodes, openapi, outputs, realm, releases,
-    results, serve, tasks,
+    Caller, Problem, blobs, events, inputs, jobs, must_be_json, nodes, openapi, outputs, realm,
+    releases, results, serve, tasks,
 };
 use crate::shell::Shell;
 
@@ -107,18 +107,25 @@ pub(super) const ROUTES: &[Route] = &[
         None => "application/json", 200, [], get(openapi::get)),
 ];
 
-/// In front of one route: who may.
-async fn role(State(roles): State<&'static [Role]>, request: Request, next: Next) -> Response {
-    if roles.is_empty() {
-        return next.run(request).await;
-    }
-    let allowed = match request.extensions().get::<Caller>() {
-        Some(caller) => caller.must_be(roles),
-        None => Err(Problem::unauthorized()),
-    };
-    match allowed {
+/// In front of one route: who may, and in what type.
+async fn guard(State(route): State<&'static Route>, request: Request, next: Next) -> Response {
+    match admit(route, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+fn admit(route: &Route, request: &Request) -> Result<(), Problem> {
+    if !route.roles.is_empty() {
+        let caller = request.extensions().get::<Caller>();
+        caller
+            .ok_or_else(Problem::unauthorized)?
+            .must_be(route.roles)?;
+    }
+    // A name without a slash is that of a type, which travels as JSON.
+    match route.body {
+        Some(body) if !body.contains('/') => must_be_json(request.headers()),
+        _ => Ok(()),
     }
 }
 
@@ -126,7 +133,7 @@ async fn role(State(roles): State<&'static [Role]>, request: Request, next: Next
 pub(crate) fn router(shell: Arc<Shell>) -> Router {
     let routes = ROUTES.iter().fold(Router::new(), |router, route| {
         let handler = (route.handler)();
-        let guarded = handler.route_layer(middleware::from_fn_with_state(route.roles, role));
+        let guarded = handler.route_layer(middleware::from_fn_with_state(route, guard));
         router.route(route.path, guarded)
     });
     routes

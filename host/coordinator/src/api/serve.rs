@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hearth_net::http::guard::check_request;
+use hearth_net::http::guard::{HostPolicy, check_request};
 use hearth_net::http::{HttpLimits, ServeError};
 use hearth_net::shutdown::Shutdown;
 use hyper::body::Incoming;
@@ -22,8 +22,11 @@ use crate::shell::Shell;
 /// Where requests of a connection come from.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// A connection whose certificate was verified, or the local host's.
-    Member(Caller),
+    /// A connection whose certificate was verified. A browser may hold one, so that pages of others
+    /// must be kept out here as well.
+    Member(Caller, Arc<HostPolicy>),
+    /// The local host's.
+    Local(Caller),
     /// The listener without TLS: each request shows who it is.
     Plain(PlainGate),
     /// Somebody who wants to enrol, and has nothing to show but a token in the body.
@@ -45,7 +48,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut limits = HttpLimits::default();
-    if matches!(&origin, Origin::Member(caller) if caller.local) {
+    if matches!(&origin, Origin::Local(_)) {
         // The local host has this one stream for its whole life, and may have nothing to ask for days.
         limits.header = LOCAL_IDLE;
     }
@@ -96,9 +99,11 @@ fn admit(shell: &Shell, request: &mut Request) -> Result<(), Response> {
     check_request(request).map_err(refuse)?;
     let origin = request.extensions().get::<Origin>().cloned();
     let caller = match origin {
-        Some(Origin::Member(caller)) => {
+        Some(Origin::Local(caller)) => caller,
+        Some(Origin::Member(caller, hosts)) => {
+            hosts.check(request).map_err(refuse)?;
             // A certificate may have been revoked while its connection is kept.
-            if !caller.local && shell.trusted().policy.is_revoked(caller.node) {
+            if shell.trusted().policy.is_revoked(caller.node) {
                 let problem = Problem::forbidden("this certificate is revoked");
                 return Err(problem.into_response());
             }

@@ -234,3 +234,174 @@ async fn each_refused_enrolment_says_why_by_its_own_code() {
     assert_eq!(code(&refused.unwrap_err()), "member-revoked");
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_renew_at_the_door_and_nobody_else_does() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let addr = running.addr();
+    let owner = admin(&realm, addr);
+    let door = renewing(&realm, addr);
+    let renew = |certificate_pem: String, csr_pem: String| {
+        let request = hearth_wire::api::RenewRequest {
+            certificate_pem,
+            csr_pem,
+        };
+        let door = &door;
+        async move {
+            door.post_json::<_, hearth_wire::api::Enrolled>("/renew", &request)
+                .await
+        }
+    };
+    for (role, name) in [(Role::Node, "node"), (Role::Author, "author")] {
+        let mut member_dir = join(&owner, addr, role, name, dir.path()).await;
+        let old = member_dir.certificate_pem();
+        let csr = || member_dir.key().csr_pem().unwrap();
+        let renewed = renew(old.clone(), csr()).await.unwrap();
+        assert_ne!(renewed.certificate_pem, old);
+        use base64::Engine as _;
+        let bundle = base64::engine::general_purpose::STANDARD
+            .decode(&renewed.policy)
+            .unwrap();
+        let now = crate::clock::unix_now();
+        member_dir
+            .accept_renewal(&renewed.certificate_pem, &bundle, now)
+            .unwrap();
+        assert_eq!((member_dir.role(), member_dir.name()), (role, name));
+        // The new certificate opens the doors of its role.
+        if role == Role::Node {
+            FakeNode::working(&realm, addr, member_dir, 1, Vec::new()).await;
+        } else {
+            publish(&realm, &member(&realm, addr, &member_dir)).await;
+        }
+    }
+    let joined = join(&owner, addr, Role::Node, "other", dir.path()).await;
+    let thief = NodeKey::generate().unwrap();
+    let refused = renew(joined.certificate_pem(), thief.csr_pem().unwrap()).await;
+    assert_eq!(code(&refused.unwrap_err()), "other-key");
+    let csr = joined.key().csr_pem().unwrap();
+    let refused = renew("no certificate".to_owned(), csr.clone()).await;
+    assert_eq!(code(&refused.unwrap_err()), "certificate-malformed");
+    let elsewhere = self::realm();
+    let foreign = {
+        let realm = realm_path(&elsewhere);
+        let running = Running::start(config(&realm)).await;
+        let owner = admin(&realm, running.addr());
+        let joined = join(&owner, running.addr(), Role::Node, "far", elsewhere.path()).await;
+        running.stop().await;
+        joined
+    };
+    let refused = renew(foreign.certificate_pem(), foreign.key().csr_pem().unwrap()).await;
+    assert_eq!(code(&refused.unwrap_err()), "certificate-foreign");
+    let path = format!("/v1/nodes/{}/revoke", joined.node_id());
+    let _: hearth_wire::api::Revoked = owner.post_json(&path, &()).await.unwrap();
+    let refused = renew(joined.certificate_pem(), csr).await;
+    assert_eq!(code(&refused.unwrap_err()), "member-revoked");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_and_names_of_others_are_refused_even_with_a_certificate() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let addr = running.addr();
+    let body = r#"{"role":"node","ttl_seconds":60}"#;
+    let json = "Content-Type: application/json\r\n";
+    let host = format!("Host: {addr}\r\n");
+    for (headers, status, expected) in [
+        (format!("{host}{json}"), "201", "token"),
+        (
+            format!("Host: hearth-coordinator\r\n{json}"),
+            "201",
+            "token",
+        ),
+        (format!("Host: 127.0.0.1:1\r\n{json}"), "201", "token"),
+        (
+            format!("{host}{json}Origin: https://{addr}\r\n"),
+            "201",
+            "token",
+        ),
+        (
+            format!("{host}{json}Origin: https://evil.example\r\n"),
+            "403",
+            "origin-refused",
+        ),
+        (
+            format!("{host}{json}Origin: null\r\n"),
+            "403",
+            "origin-refused",
+        ),
+        (
+            format!("Host: evil.example\r\n{json}"),
+            "421",
+            "host-refused",
+        ),
+        (json.to_owned(), "400", "host-missing"),
+        (
+            format!("{host}Content-Type: text/plain\r\n"),
+            "415",
+            "content-type",
+        ),
+        (host.clone(), "415", "content-type"),
+    ] {
+        let request = format!(
+            "POST /v1/invitations HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = raw(&realm, addr, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(expected),
+            "{headers}: {answer}"
+        );
+    }
+    // What never got as far as a request is counted.
+    let mut noise = tokio::net::TcpStream::connect(addr).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut noise, b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let owner = admin(&realm, addr);
+    let counted = async {
+        loop {
+            let metrics = owner.get_bytes("/metrics", 1 << 20).await.unwrap();
+            let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+            assert!(metrics.contains("hearth_connections_refused_prefix_total 0"));
+            if metrics.contains("hearth_handshakes_failed_total 1") {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, counted).await.unwrap();
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_walls_of_a_node_are_shown_while_it_is_connected() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let joined = join(&owner, running.addr(), Role::Node, "node", dir.path()).await;
+    let node = FakeNode::working(&realm, running.addr(), joined, 1, Vec::new()).await;
+    // What is shown follows what is done.
+    let shown = async |connected: bool| loop {
+        let mut list: NodeList = owner.get_json("/v1/nodes").await.unwrap();
+        if list
+            .nodes
+            .first()
+            .is_some_and(|node| node.connected == connected)
+        {
+            return list.nodes.remove(0).confinement;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    let walls = tokio::time::timeout(WAIT, shown(true)).await.unwrap();
+    let walls = walls.unwrap();
+    assert!(walls.landlock && !walls.seccomp);
+    drop(node);
+    let gone = tokio::time::timeout(WAIT, shown(false)).await.unwrap();
+    assert_eq!(gone, None);
+    running.stop().await;
+}

@@ -217,3 +217,31 @@ async fn a_silent_node_loses_its_leases_to_another() {
     running.stop().await;
     worker.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_a_client_that_hung_up_is_bound_or_free_but_never_both() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let process = Process::start(&realm);
+    let owner = admin(&realm, process.addr);
+    let mut bound = Vec::new();
+    for millis in [0, 1, 2, 4, 8, 16, 32] {
+        let token = invite(&owner, Role::Node).await;
+        let key = hearth_identity::NodeKey::generate().unwrap();
+        let first = present(process.addr, &token, &key, "impatient");
+        let _hung_up = tokio::time::timeout(Duration::from_millis(millis), first).await;
+        let retry = present(process.addr, &token, &key, "impatient").await;
+        bound.push((token, key, retry.unwrap().certificate_pem));
+    }
+    // Whatever was answered stands, though nobody had the time to end in order.
+    process.kill();
+    let process = Process::start(&realm);
+    for (token, key, certificate) in bound {
+        let other = hearth_identity::NodeKey::generate().unwrap();
+        let stolen = present(process.addr, &token, &other, "thief").await;
+        assert_eq!(stolen.unwrap_err().status(), Some(409));
+        let again = present(process.addr, &token, &key, "impatient").await;
+        assert_eq!(again.unwrap().certificate_pem, certificate);
+    }
+    process.kill();
+}

@@ -143,6 +143,34 @@ pub(super) fn member(realm: &Path, addr: SocketAddr, dir: &NodeDir) -> Client {
     Client::tls(endpoint(addr), tls, Alpn::Http, ClientLimits::default())
 }
 
+/// Somebody without a certificate who knows the realm's CA, at the door where certificates are made.
+pub(super) fn renewing(realm: &Path, addr: SocketAddr) -> Client {
+    let realm = RealmDir::open(realm).unwrap();
+    let verifier = realm.authority().unwrap().ca().server_verifier();
+    let tls = ClientTls::new(verifier, None).unwrap();
+    Client::tls(endpoint(addr), tls, Alpn::Enrol, ClientLimits::default())
+}
+
+/// Sends the owner's request as it is, over TLS, and gives the answer as it is.
+pub(super) async fn raw(realm: &Path, addr: SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let own = RealmDir::open(realm)
+        .unwrap()
+        .admin_tls(unix_now())
+        .unwrap();
+    let tls = client_tls(realm, own);
+    let mut stream = connect(&endpoint(addr), &tls, Alpn::Http, WAIT)
+        .await
+        .unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The server may end the connection without the last courtesy of TLS.
+    let _ = timeout(WAIT, stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
 pub(super) async fn invite(admin: &Client, role: Role) -> String {
     let request = InvitationRequest {
         role: role.to_string(),

@@ -73,13 +73,13 @@ async fn h02_a_slow_greeting_is_cut_and_honest_peers_come_in_meanwhile() {
     }
     tokio::time::sleep(millis(100)).await;
     // And the place that is taken before the next `accept`.
-    assert_eq!(listener.stats().pending, 17);
+    assert_eq!(listener.watch().stats().pending, 17);
     honest_handshake(&ca, &mut listener).await;
     for attacker in attackers {
         assert!(soon(attacker).await.unwrap() < millis(2_000));
     }
     honest_handshake(&ca, &mut listener).await;
-    assert!(listener.stats().timed_out >= 16);
+    assert!(listener.watch().stats().timed_out >= 16);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,14 +106,14 @@ async fn h05_ten_thousand_silent_connections_cost_no_memory() {
     let mut most = 0;
     let mut honest = 0;
     while !flood.is_finished() {
-        let stats = listener.stats();
+        let stats = listener.watch().stats();
         most = most.max(stats.pending);
         assert!(stats.pending <= 32 && stats.connections <= 64);
         honest_handshake(&ca, &mut listener).await;
         honest += 1;
     }
     soon(flood).await.unwrap();
-    let stats = listener.stats();
+    let stats = listener.watch().stats();
     assert!(stats.refused_prefix > 5_000, "{stats:?}");
     assert!(honest > 10, "{honest} honest connections");
     assert!(
@@ -144,7 +144,7 @@ async fn places_are_bounded_and_come_back_when_streams_are_dropped() {
         connect_to(address, &tls).await.unwrap(),
         listener.accept().await.unwrap(),
     );
-    assert_eq!(listener.stats().connections, 2);
+    assert_eq!(listener.watch().stats().connections, 2);
     let third = tokio::spawn(async move { connect_to(address, &tls).await });
     tokio::time::sleep(millis(200)).await;
     assert!(!third.is_finished(), "the third waits in the kernel");
@@ -166,7 +166,7 @@ async fn garbage_is_counted_and_closed() {
     let _ = soon(tcp.read_to_end(&mut answer)).await;
     assert!(answer.len() < 64);
     honest_handshake(&ca, &mut listener).await;
-    assert_eq!(listener.stats().failed_handshake, 1);
+    assert_eq!(listener.watch().stats().failed_handshake, 1);
 }
 
 #[tokio::test]
