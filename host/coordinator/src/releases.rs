@@ -56,7 +56,7 @@ impl Releases {
         trust: &Trust,
         now: UnixSeconds,
     ) -> Result<Verified<TrustedRelease>, ReleaseProblem> {
-        let release: Release = codec::decode(bytes, RELEASE_BYTES_MAX)?;
+        let release: Release = codec::decode_canonical(bytes, RELEASE_BYTES_MAX)?;
         let verified = verify_release(&release, trust, now)?;
         let id = verified.id;
         // A partial that begins at zero replaces what is there: a second publication may carry

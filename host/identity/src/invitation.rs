@@ -5,7 +5,7 @@
 //! a joiner pins: the realm's id, the digest of its CA, and the online key that signed it. The policy
 //! that the coordinator then hands over must be signed by the realm's root key and name the same two.
 
-use hearth_wire::codec::{decode, encode};
+use hearth_wire::codec::{decode_canonical, encode};
 use hearth_wire::envelope::Domain;
 use hearth_wire::{Digest, Invitation, RealmId, Role, Signed, UnixSeconds, limits};
 
@@ -85,13 +85,13 @@ pub fn verify_invitation(
         return Err(malformed("a character is missing or changed"));
     }
     let decoding = |error| InvitationError::Malformed(format!("{error}"));
-    let signed: Signed = decode(bytes, limits::INVITATION_CHARS_MAX).map_err(decoding)?;
+    let signed: Signed = decode_canonical(bytes, limits::INVITATION_CHARS_MAX).map_err(decoding)?;
     let domain = Domain::Invitation;
     if !signed_by(&signed.key, domain, &signed.bytes, &signed.signature) {
         return Err(InvitationError::BadSignature);
     }
     let invitation: Invitation =
-        decode(&signed.bytes, limits::INVITATION_CHARS_MAX).map_err(decoding)?;
+        decode_canonical(&signed.bytes, limits::INVITATION_CHARS_MAX).map_err(decoding)?;
     if invitation.online != signed.key {
         return Err(InvitationError::BadSignature);
     }

@@ -4,7 +4,7 @@
 //! old statement cannot be played to it again (rollback), and nothing in force outlives its end, so that
 //! a new statement cannot be held back for ever (freeze).
 
-use hearth_wire::codec::{DecodeError, decode, encode};
+use hearth_wire::codec::{DecodeError, decode_canonical, encode};
 use hearth_wire::envelope::Domain;
 use hearth_wire::{
     NodeId, Policy, PolicyBundle, PublicKey, RealmId, Revocations, Signed, UnixSeconds, limits,
@@ -162,7 +162,7 @@ fn malformed(what: &'static str) -> impl Fn(DecodeError) -> PolicyError {
 
 fn decode_signed(what: &'static str, bytes: &[u8]) -> Result<Signed, PolicyError> {
     let max = limits::POLICY_BYTES_MAX + SIGNED_OVERHEAD_MAX;
-    decode(bytes, max).map_err(malformed(what))
+    decode_canonical(bytes, max).map_err(malformed(what))
 }
 
 /// Signer, signature, realm and limits, but neither version nor time.
@@ -183,7 +183,7 @@ fn check_policy(signed: &Signed, realm: RealmId) -> Result<Verified<Policy>, Pol
         return Err(PolicyError::BadSignature { what: POLICY });
     }
     let policy: Policy =
-        decode(&signed.bytes, limits::POLICY_BYTES_MAX).map_err(malformed(POLICY))?;
+        decode_canonical(&signed.bytes, limits::POLICY_BYTES_MAX).map_err(malformed(POLICY))?;
     if policy.realm != realm {
         return Err(wrong_realm);
     }
@@ -218,8 +218,8 @@ fn check_revocations(
     if !signed_by(&signed.key, domain, &signed.bytes, &signed.signature) {
         return Err(PolicyError::BadSignature { what: REVOCATIONS });
     }
-    let list: Revocations =
-        decode(&signed.bytes, limits::POLICY_BYTES_MAX).map_err(malformed(REVOCATIONS))?;
+    let list: Revocations = decode_canonical(&signed.bytes, limits::POLICY_BYTES_MAX)
+        .map_err(malformed(REVOCATIONS))?;
     if list.realm != policy.realm {
         return Err(wrong_realm);
     }
@@ -445,5 +445,5 @@ impl PolicyState {
 
 fn decode_bundle(bytes: &[u8]) -> Result<PolicyBundle, PolicyError> {
     let max = 2 * (limits::POLICY_BYTES_MAX + SIGNED_OVERHEAD_MAX);
-    decode(bytes, max).map_err(malformed(POLICY))
+    decode_canonical(bytes, max).map_err(malformed(POLICY))
 }

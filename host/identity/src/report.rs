@@ -1,6 +1,6 @@
 //! Batches of reports: one signature over the Merkle root of what was sent.
 
-use hearth_wire::codec::{DecodeError, decode, encode};
+use hearth_wire::codec::{DecodeError, decode_canonical, encode};
 use hearth_wire::envelope::Domain;
 use hearth_wire::message::{Report, ReportBatch, ReportBytes};
 use hearth_wire::{Digest, NodePublicKey, Outcome, TaskError, limits, merkle};
@@ -111,7 +111,7 @@ fn check_count(batch: &ReportBatch) -> Result<(), ReportError> {
 fn decode_all(batch: &ReportBatch) -> Result<Verified<Vec<Report>>, ReportError> {
     let mut reports = Vec::with_capacity(batch.reports.len());
     for (index, bytes) in batch.reports.iter().enumerate() {
-        let report = decode(&bytes.0, limits::FRAME_BYTES_MAX)
+        let report = decode_canonical(&bytes.0, limits::FRAME_BYTES_MAX)
             .map_err(|error| ReportError::Malformed { index, error })?;
         check_limits(&report).map_err(|field| ReportError::Limit { index, field })?;
         reports.push(report);

@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for S {}
 
 type Stream = WebSocketStream<guard::Guard<Box<dyn Transport>>>;
 
-impl<In: DeserializeOwned, Out: Serialize> Socket<In, Out> {
+impl<In: DeserializeOwned + Serialize, Out: Serialize> Socket<In, Out> {
     /// The client's side of an upgrade at `path` on `stream`. `authority` goes into `Host`.
     ///
     /// # Errors

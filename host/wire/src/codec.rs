@@ -1,5 +1,6 @@
 //! Frames: a version byte, then postcard, with limits checked before parsing.
 
+use postcard::ser_flavors::Size;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +30,9 @@ pub enum DecodeError {
     /// Bytes after the value.
     #[error("{0} bytes after the end of the message")]
     Trailing(usize),
+    /// A number in more bytes than it needs: two encodings of one value, of which one was signed.
+    #[error("{0} bytes more than this value takes: a number is padded")]
+    Padded(usize),
 }
 
 /// `value` behind the version byte.
@@ -67,9 +71,72 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, Decode
     }
 }
 
+/// As [`decode`], of what somebody else sent or signed: only the one encoding that [`encode`] gives.
+///
+/// postcard takes numbers in more bytes than they need, and nothing else in two forms; so the length
+/// alone tells. Counting it costs less than a tenth of the decoding; our own journal and runners are
+/// read without.
+///
+/// # Errors
+///
+/// [`DecodeError`], [`DecodeError::Padded`] among them.
+pub fn decode_canonical<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    max: usize,
+) -> Result<T, DecodeError> {
+    let value: T = decode(bytes, max)?;
+    let shortest = postcard::serialize_with_flavor(&value, Size::default())
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    match bytes.len().saturating_sub(shortest + 1) {
+        0 => Ok(value),
+        padding => Err(DecodeError::Padded(padding)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bad input h27: one value in two encodings.
+    #[test]
+    fn h27_padded_numbers_are_refused_from_others() {
+        use crate::message::NodeMessage;
+        use crate::{AttemptId, JobId};
+        for (padded, shortest) in [
+            (vec![WIRE_VERSION, 0x87, 0x00], vec![WIRE_VERSION, 0x07]),
+            (
+                vec![WIRE_VERSION, 0xff, 0x80, 0x80, 0x00],
+                vec![WIRE_VERSION, 0x7f],
+            ),
+        ] {
+            assert_eq!(decode::<u64>(&padded, 64), decode_canonical(&shortest, 64));
+            let extra = padded.len() - shortest.len();
+            assert_eq!(
+                decode_canonical::<u64>(&padded, 64),
+                Err(DecodeError::Padded(extra))
+            );
+            assert_eq!(
+                decode_canonical::<JobId>(&padded, 64),
+                Err(DecodeError::Padded(extra))
+            );
+        }
+        // The length of a list, the number of a variant, and a number deep inside.
+        let goodbye = encode(&vec![NodeMessage::Goodbye]);
+        assert!(decode_canonical::<Vec<NodeMessage>>(&goodbye, 64).is_ok());
+        for at in 1..goodbye.len() {
+            let mut padded = goodbye.clone();
+            padded[at] |= 0x80;
+            padded.insert(at + 1, 0);
+            assert!(decode::<Vec<NodeMessage>>(&padded, 64).is_ok());
+            assert_eq!(
+                decode_canonical::<Vec<NodeMessage>>(&padded, 64),
+                Err(DecodeError::Padded(1))
+            );
+        }
+        let frame = encode(&(vec![AttemptId(300)], "text", 7u8, Some(true)));
+        type Frame = (Vec<AttemptId>, String, u8, Option<bool>);
+        assert!(decode_canonical::<Frame>(&frame, 64).is_ok());
+    }
 
     #[test]
     fn refuses_what_is_not_exactly_one_frame() {

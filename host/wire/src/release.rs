@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{DecodeError, decode, encode};
+use crate::codec::{DecodeError, decode_canonical, encode};
 use crate::{Blob, Digest, KeyId, RealmId, ReleaseId, UnixSeconds, limits};
 
 /// The world of `hearth:task` that a component is made for.
@@ -291,6 +291,6 @@ impl Release {
     ///
     /// [`DecodeError`] if the bytes are not a manifest.
     pub fn parse_manifest(&self) -> Result<Manifest, DecodeError> {
-        decode(&self.manifest, limits::MANIFEST_BYTES_MAX)
+        decode_canonical(&self.manifest, limits::MANIFEST_BYTES_MAX)
     }
 }

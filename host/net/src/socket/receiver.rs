@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
 use hearth_wire::codec;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -68,7 +69,7 @@ impl<In> Receiver<In> {
     }
 }
 
-impl<In: DeserializeOwned> Receiver<In> {
+impl<In: DeserializeOwned + Serialize> Receiver<In> {
     /// The next batch, in the order in which it was sent. Never an empty one.
     ///
     /// Nothing is lost if the future is dropped before it is ready.
@@ -156,7 +157,7 @@ impl<In: DeserializeOwned> Receiver<In> {
                 max: self.limits.frame_messages,
             });
         }
-        let batch: Vec<In> = codec::decode(frame, self.limits.frame_bytes)?;
+        let batch: Vec<In> = codec::decode_canonical(frame, self.limits.frame_bytes)?;
         if batch.is_empty() {
             return Err(SocketError::EmptyBatch);
         }
