@@ -235,7 +235,16 @@ async fn forged_reports_end_the_session_and_change_nothing() {
     let path = joined.path().to_owned();
     let job = quick_job(&world.realm(), &world.owner, &[b"truth".to_vec()]).await;
     let stranger = NodeKey::generate().unwrap();
-    for forgery in ["signature", "content", "engine", "inline", "blob", "text"] {
+    let forgeries = [
+        ("signature", "not signed by"),
+        ("content", "content id"),
+        ("engine", "engine"),
+        ("inline", "limit of body"),
+        ("output", "more output than the manifest allows"),
+        ("blob", "not uploaded"),
+        ("text", "limit of error text"),
+    ];
+    for (forgery, problem) in forgeries {
         let dir = hearth_identity::NodeDir::open(&path).unwrap();
         let mut node = FakeNode::working(&world.realm(), world.addr(), dir, 1, Vec::new()).await;
         let lease = node.leases().await.remove(0);
@@ -244,6 +253,11 @@ async fn forged_reports_end_the_session_and_change_nothing() {
             "content" => report.content = Digest::of(b"another task"),
             "engine" => report.engine.semantics = Digest::of(b"another engine"),
             "inline" => report = node.report_of(&lease, Body::Inline(vec![0; 5_000])),
+            "output" => {
+                let mut blob = Blob::of(&[7; 5_000]);
+                blob.len = manifest().limits.output_bytes + 1;
+                report = node.report_of(&lease, Body::Blob(blob));
+            }
             "blob" => report = node.report_of(&lease, Body::Blob(Blob::of(&[7; 5_000]))),
             "text" => {
                 let text = Some("x".repeat(5_000));
@@ -258,7 +272,10 @@ async fn forged_reports_end_the_session_and_change_nothing() {
         };
         let batch = sign_reports(key, encode_reports(&[report])).unwrap();
         node.say(NodeMessage::Reports(batch)).await;
-        assert!(is_violation(&node.refusal().await), "{forgery}");
+        match node.refusal().await {
+            Refusal::Protocol(text) => assert!(text.contains(problem), "{forgery}: {text}"),
+            other => panic!("{forgery}: {other:?}"),
+        }
         let status = status(&world.owner, job.job).await;
         assert_eq!(status.counts.settled, 0, "{forgery}");
         // A task is not leased again to a node that lost it at once; a fresh job needs no patience.
@@ -270,6 +287,79 @@ async fn forged_reports_end_the_session_and_change_nothing() {
         break_into_new_job(&world).await;
     }
     cancel_all(&world).await;
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn oversize_lines_and_checkpoints_end_the_session() {
+    let world = World::new().await;
+    let joined = world.join("chatty").await;
+    let path = joined.path().to_owned();
+    quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
+    for (what, problem) in [
+        ("line", "log line above the limit"),
+        ("inline", "inline checkpoint above the limit"),
+        ("manifest", "above the manifest's limit"),
+    ] {
+        let dir = hearth_identity::NodeDir::open(&path).unwrap();
+        let mut node = FakeNode::working(&world.realm(), world.addr(), dir, 1, Vec::new()).await;
+        let lease = node.leases().await.remove(0);
+        let attempt = lease.attempt;
+        let state = match what {
+            "inline" => Body::Inline(vec![0; 5_000]),
+            _ => {
+                let mut blob = Blob::of(&[7; 5_000]);
+                blob.len = manifest().limits.checkpoint_bytes + 1;
+                Body::Blob(blob)
+            }
+        };
+        let checkpoint = Checkpoint {
+            state,
+            fuel_used: 1,
+            chain: Vec::new(),
+        };
+        node.say(match what {
+            "line" => NodeMessage::Log(LogLine {
+                attempt,
+                level: LogLevel::Info,
+                text: "x".repeat(hearth_wire::limits::LOG_LINE_BYTES_MAX + 1),
+            }),
+            _ => NodeMessage::Checkpoint(CheckpointReport {
+                attempt,
+                checkpoint,
+            }),
+        })
+        .await;
+        match node.refusal().await {
+            Refusal::Protocol(text) => assert!(text.contains(problem), "{what}: {text}"),
+            other => panic!("{what}: {other:?}"),
+        }
+        cancel_all(&world).await;
+        break_into_new_job(&world).await;
+    }
+    cancel_all(&world).await;
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_wants_more_than_its_manifest_ends_its_job() {
+    let world = World::new().await;
+    let job = quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
+    let why = "imports wasi:sockets/tcp, which its manifest does not name";
+    for name in ["one", "two"] {
+        let mut node = world.working(name).await;
+        let lease = node.leases().await.remove(0);
+        let mut report = node.report(&lease);
+        report.outcome =
+            hearth_wire::Outcome::Inconclusive(hearth_wire::Inconclusive::Unfit(why.to_owned()));
+        node.send_reports(&[report]).await;
+        node.settled(&[lease.attempt]).await;
+    }
+    let ended = closed(&world.owner, job.job).await;
+    assert_eq!(ended.counts.failed, 1);
+    let trouble = ended.trouble.unwrap();
+    assert_eq!(trouble.code, "component-unfit");
+    assert_eq!(trouble.blame, hearth_wire::api::Blame::Author);
     world.goes_on().await;
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hearth_store::{Entry, Position};
 use hearth_wire::api::JobState;
 use hearth_wire::record::{
-    Fact, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact, Standing,
-    TaskEnd, Verdict,
+    Fact, Failure, LeaseFact, Mode, ModeReason, Purpose, Record, ReleaseFacts, ReportFact,
+    Standing, TaskEnd, Verdict,
 };
 use hearth_wire::{
     AttemptId, Epoch, JobId, KeyId, Millis, NodeId, ReleaseId, Seq, TaskId, TaskIndex, TrustPolicy,
@@ -441,6 +441,10 @@ impl State {
                 Verdict::Differs | Verdict::Retry | Verdict::Noted => {}
             }
         });
+        // The component is to blame, whichever task has shown it: core ends the rest of the job.
+        if let Verdict::Failed(failure @ Failure::Unfit) = report.verdict {
+            job.failure = Some(failure);
+        }
         match report.verdict {
             Verdict::Failed(_) => self.totals.failed += 1,
             Verdict::Settled | Verdict::Confirmed { .. } => self.totals.settled += 1,
