@@ -295,7 +295,7 @@ fn plain_gate(shell: &Shell, plain: &PlainListener, local: SocketAddr) -> PlainG
         .flat_map(|host| [format!("http://{host}"), format!("https://{host}")]);
     PlainGate {
         hosts: Arc::new(HostPolicy::new(hosts, origins)),
-        tokens: shell.dir.path().join("tokens.toml"),
+        tokens: shell.dir.tokens_file(),
     }
 }
 

@@ -41,16 +41,6 @@ pub enum PeerError {
         /// Whose it is.
         name: String,
     },
-    /// Its role may not do this.
-    #[error("{name} has the role {role}, which may not do this: ask for an invitation as {needed}")]
-    WrongRole {
-        /// Whose it is.
-        name: String,
-        /// The role that it has.
-        role: Role,
-        /// The role that would do.
-        needed: Role,
-    },
 }
 
 /// The holder of a certificate.
@@ -101,22 +91,6 @@ impl Peer {
     pub const fn renew_at(&self) -> UnixSeconds {
         let life = self.not_after.0.saturating_sub(self.not_before.0);
         UnixSeconds(self.not_before.0 + life / 2)
-    }
-
-    /// Whether it has one of `roles`, of which the first is named as the one to ask for.
-    ///
-    /// # Errors
-    ///
-    /// [`PeerError::WrongRole`].
-    pub fn require(&self, roles: &[Role]) -> Result<(), PeerError> {
-        if roles.contains(&self.role) {
-            return Ok(());
-        }
-        Err(PeerError::WrongRole {
-            name: self.name.clone(),
-            role: self.role,
-            needed: roles.first().copied().unwrap_or(Role::Admin),
-        })
     }
 }
 

@@ -142,11 +142,6 @@ impl Trust {
         self.state.as_ref()
     }
 
-    /// Replaces what the realm says, when a newer statement has come.
-    pub fn set_policy_state(&mut self, state: PolicyState) {
-        self.state = Some(state);
-    }
-
     fn is_revoked(&self, key: KeyId) -> bool {
         self.state.as_ref().is_some_and(|state| {
             state.policy().revoked_authors.contains(&key)

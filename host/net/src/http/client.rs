@@ -147,19 +147,6 @@ impl Client {
         self.json(Method::POST, path, Some(to_json(body)?)).await
     }
 
-    /// `PUT` of JSON, JSON back.
-    ///
-    /// # Errors
-    ///
-    /// [`HttpError`].
-    pub async fn put_json<B: Serialize, T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &B,
-    ) -> Result<T, HttpError> {
-        self.json(Method::PUT, path, Some(to_json(body)?)).await
-    }
-
     /// `DELETE`, JSON back.
     ///
     /// # Errors
