@@ -54,7 +54,7 @@ pub(super) async fn put(
     match upload::receive(store, name, part, limits::BLOB_BYTES_MAX, body).await? {
         Received::More(offset) => Ok(upload::progress(offset)),
         Received::All(partial) => {
-            let inputs = finish(&shell, partial, root, stated).await?;
+            let inputs = finish(&shell, *partial, root, stated).await?;
             Ok((StatusCode::CREATED, Json(InputSetStored { inputs })).into_response())
         }
     }

@@ -15,9 +15,14 @@ use crate::releases::ReleaseProblem;
 use crate::views::{NotYet, OutcomeError};
 
 /// Why a request was not carried out, who is to blame and what to do.
+///
+/// In a box, because nearly every function here may fail with one and hardly any does.
 #[derive(Debug)]
-pub(crate) struct Problem {
-    pub(crate) status: StatusCode,
+pub(crate) struct Problem(Box<Fields>);
+
+#[derive(Debug)]
+struct Fields {
+    status: StatusCode,
     code: &'static str,
     message: String,
     blame: Blame,
@@ -33,14 +38,14 @@ impl Problem {
         message: impl Into<String>,
         next: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(Fields {
             status,
             code,
             message: message.into(),
             blame: Blame::Client,
             next: next.into(),
             header: None,
-        }
+        }))
     }
 
     /// Unknown and forbidden are answered alike, so that nobody learns what exists.
@@ -88,28 +93,28 @@ impl Problem {
     }
 
     pub(crate) fn stopping() -> Self {
-        Self {
+        Self(Box::new(Fields {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "shutting-down",
             message: "the coordinator is shutting down".to_owned(),
             blame: Blame::Operator,
             next: "try again when it is back".to_owned(),
             header: None,
-        }
+        }))
     }
 
     /// A defect of ours.
     pub(crate) fn ours(message: impl std::fmt::Display) -> Self {
         let message = message.to_string();
         tracing::error!(%message, "request failed");
-        Self {
+        Self(Box::new(Fields {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             code: "internal",
             message,
             blame: Blame::Hearth,
             next: "look into the coordinator's log, and report it".to_owned(),
             header: None,
-        }
+        }))
     }
 
     pub(super) fn operator(
@@ -119,39 +124,39 @@ impl Problem {
         next: &str,
     ) -> Self {
         tracing::warn!(%message, "request failed");
-        Self {
+        Self(Box::new(Fields {
             status,
             code,
             message,
             blame: Blame::Operator,
             next: next.to_owned(),
             header: None,
-        }
+        }))
     }
 
     pub(super) fn author(code: &'static str, message: String, next: &str) -> Self {
-        Self {
+        Self(Box::new(Fields {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             code,
             message,
             blame: Blame::Author,
             next: next.to_owned(),
             header: None,
-        }
+        }))
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: u64) -> Self {
-        self.header = Some((name, value.into()));
+        self.0.header = Some((name, value.into()));
         self
     }
 
     pub(crate) fn body(&self) -> ApiError {
         ApiError {
             error: ErrorBody {
-                code: self.code.to_owned(),
-                message: self.message.clone(),
-                blame: self.blame,
-                next: self.next.clone(),
+                code: self.0.code.to_owned(),
+                message: self.0.message.clone(),
+                blame: self.0.blame,
+                next: self.0.next.clone(),
             },
         }
     }
@@ -160,8 +165,8 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = self.body();
-        let mut response = (self.status, Json(body)).into_response();
-        if let Some((name, value)) = self.header {
+        let mut response = (self.0.status, Json(body)).into_response();
+        if let Some((name, value)) = self.0.header {
             response.headers_mut().insert(name, value);
         }
         response

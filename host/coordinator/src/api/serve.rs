@@ -84,7 +84,7 @@ pub(super) async fn gate(
     shell.metrics.requests.inc();
     let response = match admit(&shell, &mut request) {
         Ok(()) => next.run(request).await,
-        Err(refused) => refused,
+        Err(refused) => *refused,
     };
     if response.status().is_client_error() || response.status().is_server_error() {
         shell.metrics.refused_requests.inc();
@@ -92,9 +92,9 @@ pub(super) async fn gate(
     response
 }
 
-fn admit(shell: &Shell, request: &mut Request) -> Result<(), Response> {
+fn admit(shell: &Shell, request: &mut Request) -> Result<(), Box<Response>> {
     let refuse = |refused: hearth_net::http::guard::RequestRefused| {
-        (refused.status(), axum::Json(refused.to_api_error())).into_response()
+        Box::new((refused.status(), axum::Json(refused.to_api_error())).into_response())
     };
     check_request(request).map_err(refuse)?;
     let origin = request.extensions().get::<Origin>().cloned();
@@ -105,7 +105,7 @@ fn admit(shell: &Shell, request: &mut Request) -> Result<(), Response> {
             // A certificate may have been revoked while its connection is kept.
             if shell.trusted().policy.is_revoked(caller.node) {
                 let problem = Problem::forbidden("this certificate is revoked");
-                return Err(problem.into_response());
+                return Err(Box::new(problem.into_response()));
             }
             caller
         }
@@ -115,7 +115,7 @@ fn admit(shell: &Shell, request: &mut Request) -> Result<(), Response> {
                 return Ok(());
             }
             gate.caller(request.headers())
-                .map_err(IntoResponse::into_response)?
+                .map_err(|problem| Box::new(problem.into_response()))?
         }
         Some(Origin::Stranger) | None => return Ok(()),
     };

@@ -66,7 +66,7 @@ pub(super) enum Received {
     /// More parts are to come; so many bytes are there.
     More(u64),
     /// The file is complete and waits to be finished.
-    All(Partial),
+    All(Box<Partial>),
 }
 
 /// Streams a part to the disk. The file may have `max` bytes.
@@ -111,7 +111,7 @@ pub(super) async fn receive(
     }
     match part.total {
         Some(total) if partial.len() < total => Ok(Received::More(partial.len())),
-        _ => Ok(Received::All(partial)),
+        _ => Ok(Received::All(Box::new(partial))),
     }
 }
 

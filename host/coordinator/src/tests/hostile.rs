@@ -392,7 +392,8 @@ async fn reports_for_leases_of_others_or_unknown_ones_are_answered_and_ignored()
     thief.settled(&[lease.attempt, AttemptId(999_999)]).await;
     assert_eq!(status(&world.owner, job.job).await.counts.settled, 0);
     // The holder's own report counts, once.
-    owner_of_lease.send_reports(&[stolen.clone()]).await;
+    let own = std::slice::from_ref(&stolen);
+    owner_of_lease.send_reports(own).await;
     owner_of_lease.settled(&[lease.attempt]).await;
     let after = closed(&world.owner, job.job).await;
     assert_eq!(after.nodes[0].name, "holder");

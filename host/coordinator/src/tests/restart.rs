@@ -1,6 +1,6 @@
 //! Ends without warning, and ends in order.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,7 @@ fn coordinator_process() {
     let ended = runtime.block_on(crate::run(
         config(Path::new(&realm)),
         std::future::pending(),
-        |bound| println!("\nlistening {}", bound.listen[0]),
+        |bound| writeln!(std::io::stdout(), "\nlistening {}", bound.listen[0]).unwrap(),
     ));
     panic!("ended by itself: {ended:?}");
 }
