@@ -94,7 +94,13 @@ fn every_command_of_the_readme_works_word_for_word() {
         .status();
     let said = std::fs::read_to_string(&log).unwrap();
     assert!(status.success(), "{status}\n{said}");
-    for seen in ["nodes take it", "[here]", "prime", "volunteer", "job-2"] {
+    for seen in [
+        "nodes take it",
+        "[here]",
+        "in force",
+        "volunteer",
+        "83 of 83 tasks",
+    ] {
         assert!(said.contains(seen), "nobody saw {seen:?}\n{said}");
     }
     let results = std::fs::read_dir(folder.path().join("results"))

@@ -191,6 +191,9 @@ pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure>
                 job.counts.leased.to_string(),
                 job.counts.failed.to_string(),
                 job.submitted_at.clone(),
+                job.trouble
+                    .as_ref()
+                    .map_or_else(String::new, |trouble| trouble.code.clone()),
             ]
         })
         .collect();
@@ -203,6 +206,7 @@ pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure>
             "LEASED",
             "FAILED",
             "SUBMITTED",
+            "TROUBLE",
         ],
         rows,
         &list,
@@ -245,11 +249,32 @@ pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Re
     complete(&status)
 }
 
+/// Says once why an open job does not go on: somebody who waits would take it for a slow one.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Says it if it is new.
+    pub(crate) fn tell(&mut self, status: &JobStatus, output: Output) {
+        let code = status.trouble.as_ref().map(|trouble| trouble.code.clone());
+        if code == self.0 {
+            return;
+        }
+        if let Some(trouble) = &status.trouble {
+            let (job, message, next) = (status.job, &trouble.message, &trouble.next);
+            output.note(format!("{job} waits: {message}\n  next: {next}"));
+        }
+        self.0 = code;
+    }
+}
+
 /// Follows a job until it ended.
 async fn ended(client: &Client, job: JobId, output: Output) -> Result<JobStatus, Failure> {
     let mut status = client.job(job, None).await.map_err(failure)?;
     let bar = output.bar(status.tasks.into(), &job.to_string());
+    let mut trouble = Trouble::default();
     while status.state == JobState::Open {
+        trouble.tell(&status, output);
         bar.set_position(
             (status.counts.settled + status.counts.finalised + status.counts.failed).into(),
         );

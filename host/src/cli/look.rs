@@ -1,5 +1,7 @@
 //! Looking: nodes and modes.
 
+use hearth_wire::runner::Confinement;
+
 use super::Output;
 use super::args::{Global, NodesArgs};
 use super::exit::Failure;
@@ -32,15 +34,33 @@ pub(crate) async fn nodes(
                 node.failures.to_string(),
                 format!("{:.0}%", node.performance_metrics.cpu_usage),
                 format!("{:.1} ms", node.performance_metrics.network_latency),
+                node.confinement.as_ref().map_or_else(String::new, walls),
                 node.location.clone(),
             ]
         })
         .collect();
     let header = [
         "NODE", "NAME", "KIND", "STATUS", "LEASES", "RESULTS", "FAILURES", "CPU", "LATENCY",
-        "LOCATION",
+        "WALLS", "LOCATION",
     ];
     output.table(&header, rows, &list)
+}
+
+/// The walls around a node's runners: all of them, or those that the system did not give.
+fn walls(confinement: &Confinement) -> String {
+    let all = [
+        ("no-new-privileges", confinement.no_new_privileges),
+        ("landlock", confinement.landlock),
+        ("seccomp", confinement.seccomp),
+        ("rlimits", confinement.rlimits),
+    ];
+    let missing = all.iter().filter(|(_, there)| !there);
+    let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        "all".to_owned()
+    } else {
+        format!("no {}", missing.join(", no "))
+    }
 }
 
 /// The one node whose id or name begins as the user typed it.

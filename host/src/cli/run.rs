@@ -112,6 +112,7 @@ async fn follow(
     let mut follower = Follower::new(client, job, tasks as u32);
     let bar = output.bar(tasks as u64, &job.to_string());
     let mut away: Option<Instant> = None;
+    let mut trouble = jobs::Trouble::default();
     loop {
         let looked = follower
             .look(async |result| {
@@ -125,7 +126,10 @@ async fn follow(
                 bar.finish_and_clear();
                 return Ok(Followed::Ended(Box::new(status)));
             }
-            Ok(_) => away = None,
+            Ok(status) => {
+                trouble.tell(&status, output);
+                away = None;
+            }
             Err(failure) if failure.kind() == Kind::Unreachable => {
                 let since = *away.get_or_insert_with(Instant::now);
                 if since.elapsed() > PATIENCE {
