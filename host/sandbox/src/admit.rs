@@ -1,5 +1,6 @@
 //! Static checks before anything is compiled: size, counts, imports, exports.
 
+pub(crate) mod wasi;
 mod world;
 
 use std::fmt::Write as _;

@@ -4,9 +4,10 @@ use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::Types;
 use wasmparser::{Parser, Payload};
 
+use super::wasi::WASI;
 use super::{Unfit, WorldSkew};
 
-/// Functions of this host's own package, by interface. WASI's are in [`WASI`].
+/// Functions of this host's own package, by interface.
 const HEARTH: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("context", &["get-task"]),
@@ -15,31 +16,6 @@ const HEARTH: &[(&str, &[&str])] = &[
 ];
 const HEARTH_PACKAGE: &str = "hearth:task";
 const HEARTH_VERSION: &str = "0.1.0";
-
-/// The locked subset of WASI 0.2: what a standard library touches even if the task does not. No sockets,
-/// no HTTP; files without a single folder, clocks that stand still, random numbers from the seed.
-const WASI: &[&str] = &[
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-];
 
 /// One import of a component.
 pub(super) struct Import {
@@ -111,12 +87,7 @@ fn check_import(import: &Import, granted: &[String]) -> Result<(), (String, Vec<
                 all(),
             ));
         };
-        let missing: Vec<String> = import
-            .functions
-            .iter()
-            .filter(|function| !known.contains(&function.as_str()))
-            .cloned()
-            .collect();
+        let missing = lacking(&import.functions, known);
         if version != HEARTH_VERSION {
             return Err((
                 skew(version),
@@ -130,9 +101,17 @@ fn check_import(import: &Import, granted: &[String]) -> Result<(), (String, Vec<
                 missing,
             ));
         }
-    } else if WASI.contains(&interface) {
+    } else if let Some((_, known)) = WASI.iter().find(|(known, _)| *known == interface) {
         if !version.starts_with("0.2.") {
             return Err((format!("version {version}, this host has WASI 0.2"), all()));
+        }
+        let missing = lacking(&import.functions, known);
+        if !missing.is_empty() {
+            return Err((
+                "this host's WASI 0.2 lacks these functions: build the component without them"
+                    .to_owned(),
+                missing,
+            ));
         }
     } else {
         return Err((
@@ -149,6 +128,11 @@ fn check_import(import: &Import, granted: &[String]) -> Result<(), (String, Vec<
         ));
     }
     Ok(())
+}
+
+fn lacking(wanted: &[String], known: &[&str]) -> Vec<String> {
+    let lacks = |function: &&String| !known.contains(&function.as_str());
+    wanted.iter().filter(lacks).cloned().collect()
 }
 
 fn skew(version: &str) -> String {
