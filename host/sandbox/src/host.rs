@@ -1,7 +1,7 @@
 //! What a guest can call: `hearth:task`'s own interfaces.
 //!
 //! Every call costs fuel, one for each byte it hands over and something for the crossing, so that
-//! work done here for a guest is charged to it like its own.
+//! work done here for a guest is charged to it like its own ([`crate::meter`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,10 +10,11 @@ use hearth_wire::message::LogLevel;
 use hearth_wire::runner::Resume;
 use hearth_wire::{Digest, TaskLimits};
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, ResourceTable, WasmList, WasmStr};
-use wasmtime::{AsContext, Result, StoreContextMut, Trap};
+use wasmtime::{AsContext, Result, StoreContextMut};
 use wasmtime_wasi::WasiCtx;
 
 use crate::limiter::Limiter;
+use crate::meter::{Debt, charge, settle};
 use crate::{Hooks, rules, wasi};
 
 /// Everything that belongs to one attempt; the data of its store.
@@ -22,6 +23,7 @@ pub(crate) struct Host {
     pub(crate) seed: Digest,
     pub(crate) limits: TaskLimits,
     pub(crate) limiter: Limiter,
+    pub(crate) debt: Debt,
     pub(crate) voice: Voice,
     pub(crate) resume: Option<Resume>,
     /// The instance stands and runs on the task's own fuel.
@@ -49,6 +51,7 @@ impl Host {
             seed,
             limits,
             limiter: Limiter::new(&limits),
+            debt: Debt::new(rules::START_FUEL),
             voice,
             resume,
             standing: false,
@@ -156,21 +159,6 @@ impl From<Level> for LogLevel {
     }
 }
 
-/// Takes fuel for work done here.
-///
-/// # Errors
-///
-/// [`Trap::OutOfFuel`] when there is not enough, as in the guest's own code.
-pub(crate) fn charge(store: &mut StoreContextMut<'_, Host>, bytes: usize) -> Result<()> {
-    let cost = rules::CALL_FUEL + bytes as u64;
-    let left = store.get_fuel()?;
-    store.set_fuel(left.saturating_sub(cost))?;
-    if left < cost {
-        return Err(Trap::OutOfFuel.into());
-    }
-    Ok(())
-}
-
 /// Defines `hearth:task` for guests.
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     let mut context = linker.instance("hearth:task/context@0.1.0")?;
@@ -256,6 +244,7 @@ fn save(store: &mut StoreContextMut<'_, Host>, state: &WasmList<u8>) -> Result<(
             set_used(store, used)?;
         }
     }
+    settle(store)?;
     let used = store.data().limits.fuel.saturating_sub(store.get_fuel()?);
     let bytes = state.as_le_slice(store.as_context());
     let fits = bytes.len() as u64 <= store.data().limits.checkpoint_bytes;
@@ -271,6 +260,8 @@ fn save(store: &mut StoreContextMut<'_, Host>, state: &WasmList<u8>) -> Result<(
 }
 
 fn set_used(store: &mut StoreContextMut<'_, Host>, used: u64) -> Result<()> {
+    // What was owed until now is in `used`, or is what restoring costs.
+    store.data().debt.take();
     let left = store.data().limits.fuel.saturating_sub(used);
     store.set_fuel(left)
 }

@@ -13,6 +13,7 @@ mod engine;
 mod gate;
 mod host;
 mod limiter;
+mod meter;
 mod outcome;
 mod rules;
 mod run;

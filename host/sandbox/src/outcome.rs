@@ -91,8 +91,23 @@ fn shorten(text: String) -> String {
     cut(&text, ERROR_TEXT_BYTES_MAX).to_owned()
 }
 
-/// What ended a guest that did not return.
-pub(crate) fn of_error(error: &wasmtime::Error, host: &Host, stage: Stage) -> RunOutcome {
+/// What ended a guest that did not return. One that is `overdrawn` owed more fuel than it had left, so that
+/// it had come to its end before whatever else it ran into.
+pub(crate) fn of_error(
+    error: &wasmtime::Error,
+    host: &Host,
+    stage: Stage,
+    overdrawn: bool,
+) -> RunOutcome {
+    match of_error_alone(error, host, stage) {
+        RunOutcome::Trapped(_) | RunOutcome::Exhausted(_) if overdrawn => {
+            RunOutcome::Exhausted(Resource::Fuel)
+        }
+        outcome => outcome,
+    }
+}
+
+fn of_error_alone(error: &wasmtime::Error, host: &Host, stage: Stage) -> RunOutcome {
     if let Some(fault) = host.limiter.host_fault() {
         return host_fault(fault.to_owned());
     }

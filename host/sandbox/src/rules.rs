@@ -4,7 +4,7 @@
 use hearth_wire::{Hasher, TaskLimits};
 
 /// Raised when a rule changes that is code and not a number here.
-pub(crate) const REVISION: u64 = 1;
+pub(crate) const REVISION: u64 = 2;
 
 /// Fuel for instantiation, apart from the task's: enough to copy the data of the largest component and
 /// for a start function that prepares something, half a second at most. What is left of it is lost.
@@ -17,6 +17,8 @@ const CARRY_BYTES_MIN: u64 = 8 << 20;
 const CARRY_BYTES_EXTRA: u64 = 64 << 10;
 /// Component handles of one attempt; the tables of WASI as well.
 pub(crate) const HANDLES_MAX: usize = 1_000;
+/// Fuel for each random byte: a hash gives 32 of them.
+pub(crate) const RANDOM_BYTE_FUEL: u64 = 8;
 /// Random bytes in one call.
 pub(crate) const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
@@ -49,6 +51,7 @@ pub(crate) fn add_to(hasher: Hasher) -> Hasher {
         CARRY_BYTES_MIN,
         CARRY_BYTES_EXTRA,
         HANDLES_MAX as u64,
+        RANDOM_BYTE_FUEL,
         RANDOM_BYTES_MAX,
         CORE_INSTANCES_MAX.into(),
         MEMORIES_MAX.into(),

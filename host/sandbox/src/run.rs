@@ -10,10 +10,11 @@ use std::time::Instant;
 use hearth_wire::message::LogLevel;
 use hearth_wire::runner::{Resume, RunOutcome};
 use hearth_wire::{Digest, Resource, TaskLimits};
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{AsContextMut, Store, Trap, UpdateDeadline};
 
 use crate::gate::{Gate, Open};
 use crate::host::{Host, Voice};
+use crate::meter::settle;
 use crate::outcome::{self, PayloadIn, Returned, Stage};
 use crate::rules;
 use crate::sandbox::{Program, Sandbox};
@@ -24,7 +25,7 @@ use crate::sandbox::{Program, Sandbox};
 ///
 /// - *Fuel*. `limits.fuel` is set when the instance stands; making it has a fuel of its own that is the same
 ///   for all (an endless start function ends as `Exhausted(Fuel)`), so that start-up cost cannot
-///   differ. Calls into the host cost fuel by the bytes they carry. A guest must end with fuel left.
+///   differ. Calls into the host, WASI's too, cost fuel by the bytes they carry. A guest must end with fuel left.
 /// - *Memory*. A growth beyond the limit is refused as WebAssembly has it. If the guest then traps, the
 ///   attempt is `Exhausted(Memory)`; if it copes, it goes on.
 /// - *Output*. A body beyond `limits.output_bytes`, or more in one call than any limit needs, is
@@ -177,7 +178,10 @@ impl Sandbox {
         store.set_hostcall_fuel(carry);
         let throttle = Arc::clone(self.throttled());
         let gates = gate.clone();
-        store.epoch_deadline_callback(move |_| {
+        store.epoch_deadline_callback(move |store| {
+            if store.data().debt.is_ruined() {
+                return Err(Trap::OutOfFuel.into());
+            }
             Ok(UpdateDeadline::YieldCustom(
                 1,
                 Box::pin(Open::new(gates.clone(), Arc::clone(&throttle))),
@@ -227,20 +231,27 @@ async fn run_guest(program: &Program, store: &mut Store<Host>, payload: PayloadI
         store.set_fuel(rules::START_FUEL)?;
         let instance = program.pre().instantiate_async(&mut *store).await?;
         let run = instance.get_typed_func::<(PayloadIn,), Returned>(&mut *store, program.run())?;
+        settle(&mut store.as_context_mut())?;
         store.set_fuel(limits.fuel)?;
+        store.data().debt.begin(limits.fuel);
         store.data_mut().standing = true;
         Ok::<_, wasmtime::Error>(run)
     };
     let run = match started.await {
         Ok(run) => run,
-        Err(error) => return outcome::of_error(&error, store.data(), Stage::Start),
+        Err(error) => {
+            let overdrawn = settle(&mut store.as_context_mut()).is_err();
+            return outcome::of_error(&error, store.data(), Stage::Start, overdrawn);
+        }
     };
-    match run.call_async(&mut *store, (payload,)).await {
+    let ended = run.call_async(&mut *store, (payload,)).await;
+    let overdrawn = settle(&mut store.as_context_mut()).is_err();
+    match ended {
         // Fuel is looked at where code branches back or calls, so the last straight piece may overdraw it.
         // A guest that ends with nothing left has used too much: one rule for all ways to get there.
         Ok(_) if store.get_fuel().unwrap_or(0) == 0 => RunOutcome::Exhausted(Resource::Fuel),
         Ok(returned) => outcome::of_return(returned, store.data()),
-        Err(error) => outcome::of_error(&error, store.data(), Stage::Run),
+        Err(error) => outcome::of_error(&error, store.data(), Stage::Run, overdrawn),
     }
 }
 

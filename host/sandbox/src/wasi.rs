@@ -9,22 +9,26 @@ use hearth_wire::message::LogLevel;
 use hearth_wire::{Digest, Hasher};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{Result, bail};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::cli::terminal_input::TerminalInput;
 use wasmtime_wasi::p2::bindings::cli::terminal_output::TerminalOutput;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random};
 use wasmtime_wasi::p2::pipe::ClosedInputStream;
 use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, DynPollable, OutputStream, Pollable, StreamResult, subscribe,
+    DynInputStream, DynOutputStream, DynPollable, OutputStream, Pollable, StreamError,
+    StreamResult, subscribe,
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, async_trait};
 
 use crate::host::{Host, Voice};
+use crate::meter::Debt;
 use crate::outcome::Fault;
 use crate::rules;
 
 /// Bytes that a guest may write to its output in one call of the stream.
 const WRITE_BYTES: usize = 64 << 10;
+/// Fuel for one hash, which is what a single number takes.
+const BLOCK_FUEL: u64 = 32 * rules::RANDOM_BYTE_FUEL;
 
 struct Own;
 
@@ -38,29 +42,73 @@ impl HasData for Table {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Defines the subset for guests.
+struct Polling;
+
+impl HasData for Polling {
+    type Data<'a> = Polls<'a>;
+}
+
+/// Defines the subset for guests. Every call comes through one of these functions, which is where it is
+/// charged; what it carries is charged where it is at hand.
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
+    fn own(host: &mut Host) -> &mut Host {
+        host.debt.call();
+        host
+    }
+    fn table(host: &mut Host) -> &mut ResourceTable {
+        &mut own(host).table
+    }
+    fn polls(host: &mut Host) -> Polls<'_> {
+        Polls(own(host))
+    }
+    fn files(host: &mut Host) -> WasiFilesystemCtxView<'_> {
+        own(host).filesystem()
+    }
     let l = linker;
-    io::error::add_to_linker::<Host, Table>(l, |host| &mut host.table)?;
-    io::poll::add_to_linker::<Host, Table>(l, |host| &mut host.table)?;
-    io::streams::add_to_linker::<Host, Table>(l, |host| &mut host.table)?;
-    clocks::wall_clock::add_to_linker::<Host, Own>(l, |host| host)?;
-    clocks::monotonic_clock::add_to_linker::<Host, Own>(l, |host| host)?;
-    random::random::add_to_linker::<Host, Own>(l, |host| host)?;
-    random::insecure::add_to_linker::<Host, Own>(l, |host| host)?;
-    random::insecure_seed::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::environment::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::exit::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::stdin::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::stdout::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::stderr::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::terminal_input::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::terminal_output::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::terminal_stdin::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::terminal_stdout::add_to_linker::<Host, Own>(l, |host| host)?;
-    cli::terminal_stderr::add_to_linker::<Host, Own>(l, |host| host)?;
-    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(l, Host::filesystem)?;
-    filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, Host::filesystem)
+    io::error::add_to_linker::<Host, Table>(l, table)?;
+    io::poll::add_to_linker::<Host, Polling>(l, polls)?;
+    io::streams::add_to_linker::<Host, Table>(l, table)?;
+    clocks::wall_clock::add_to_linker::<Host, Own>(l, own)?;
+    clocks::monotonic_clock::add_to_linker::<Host, Own>(l, own)?;
+    random::random::add_to_linker::<Host, Own>(l, own)?;
+    random::insecure::add_to_linker::<Host, Own>(l, own)?;
+    random::insecure_seed::add_to_linker::<Host, Own>(l, own)?;
+    cli::environment::add_to_linker::<Host, Own>(l, own)?;
+    cli::exit::add_to_linker::<Host, Own>(l, own)?;
+    cli::stdin::add_to_linker::<Host, Own>(l, own)?;
+    cli::stdout::add_to_linker::<Host, Own>(l, own)?;
+    cli::stderr::add_to_linker::<Host, Own>(l, own)?;
+    cli::terminal_input::add_to_linker::<Host, Own>(l, own)?;
+    cli::terminal_output::add_to_linker::<Host, Own>(l, own)?;
+    cli::terminal_stdin::add_to_linker::<Host, Own>(l, own)?;
+    cli::terminal_stdout::add_to_linker::<Host, Own>(l, own)?;
+    cli::terminal_stderr::add_to_linker::<Host, Own>(l, own)?;
+    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(l, files)?;
+    filesystem::types::add_to_linker::<Host, WasiFilesystem>(l, files)
+}
+
+/// `wasi:io/poll`, where a list may be as long as one call can carry.
+struct Polls<'a>(&'a mut Host);
+
+impl io::poll::Host for Polls<'_> {
+    async fn poll(&mut self, list: Vec<Resource<DynPollable>>) -> Result<Vec<u32>> {
+        self.0.debt.add(list.len() as u64 * rules::CALL_FUEL)?;
+        self.0.table.poll(list).await
+    }
+}
+
+impl io::poll::HostPollable for Polls<'_> {
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> Result<bool> {
+        self.0.table.ready(pollable).await
+    }
+
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> Result<()> {
+        self.0.table.block(pollable).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> Result<()> {
+        io::poll::HostPollable::drop(&mut self.0.table, pollable)
+    }
 }
 
 impl WasiView for Host {
@@ -120,6 +168,7 @@ impl random::insecure::Host for Host {
                 rules::RANDOM_BYTES_MAX
             );
         }
+        self.debt.add(len * rules::RANDOM_BYTE_FUEL)?;
         let mut bytes = Vec::with_capacity(len as usize + 32);
         while (bytes.len() as u64) < len {
             bytes.extend(self.random.block());
@@ -129,12 +178,14 @@ impl random::insecure::Host for Host {
     }
 
     fn get_insecure_random_u64(&mut self) -> Result<u64> {
+        self.debt.add(BLOCK_FUEL)?;
         Ok(self.random.number())
     }
 }
 
 impl random::insecure_seed::Host for Host {
     fn insecure_seed(&mut self) -> Result<(u64, u64)> {
+        self.debt.add(2 * BLOCK_FUEL)?;
         Ok((self.random.number(), self.random.number()))
     }
 }
@@ -231,6 +282,7 @@ impl Host {
     fn output(&mut self, level: LogLevel) -> Result<Resource<DynOutputStream>> {
         let stream: DynOutputStream = Box::new(LogStream {
             voice: self.voice.clone(),
+            debt: self.debt.clone(),
             level,
         });
         Ok(self.table.push(stream)?)
@@ -241,6 +293,7 @@ impl Host {
 /// reason to fail.
 struct LogStream {
     voice: Voice,
+    debt: Debt,
     level: LogLevel,
 }
 
@@ -251,6 +304,9 @@ impl Pollable for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.debt
+            .add(bytes.len() as u64)
+            .map_err(StreamError::Trap)?;
         let mut speaker = self.voice.lock();
         for line in String::from_utf8_lossy(&bytes).lines() {
             speaker.log(self.level, line);

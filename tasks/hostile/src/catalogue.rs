@@ -256,6 +256,12 @@ pub const GUESTS: &[Guest] = &[
         Expected::Trapped("Forbidden"),
     ),
     guest(
+        "random-flood",
+        include_str!("../random-flood.wat"),
+        Shape::World("insecure"),
+        Expected::Exhausted("Fuel"),
+    ),
+    guest(
         "core-module",
         include_str!("../core-module.wat"),
         Shape::Bare,

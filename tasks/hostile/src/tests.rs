@@ -58,6 +58,7 @@ fn all_but_the_bare_ones_are_valid_components_of_their_world() {
             "foreign" => &["evil:host/shell@1.0.0"],
             "sockets" => &["wasi:sockets/instance-network@0.2.0"],
             "random" => &["wasi:random/random@0.2.0"],
+            "insecure" => &["wasi:random/insecure@0.2.0"],
             _ => &[],
         };
         assert_eq!(foreign, wanted, "{}", guest.name);
