@@ -2,8 +2,9 @@
 //!
 //! Loading machine code is as good as running it, so nothing is taken from this cache that this node
 //! did not put there itself: every file carries an HMAC-SHA256 over its name and its bytes, made with
-//! a key that never leaves the machine and that no runner sees. The name binds component, engine,
-//! processor and what was granted, so a file cannot stand in for another one either.
+//! a key that never leaves the machine and that no runner sees. The name binds component, engine, kind
+//! of machine code and what was granted, so a file cannot stand in for another one either, and profiles
+//! and builds of the program that share a directory do not find each other's.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -28,20 +29,21 @@ pub struct ArtefactName {
 }
 
 impl ArtefactName {
-    /// The name of what `engine` makes of `component` on this processor when `imports` are granted
-    /// within `limits`.
+    /// The name of what `engine` makes of `component` when `imports` are granted within `limits`, in
+    /// machine code of the kind `code`: what [`hearth_wire::runner::Ready`] says.
     pub fn new(
         component: Digest,
         engine: &EngineId,
+        code: Digest,
         imports: &[String],
         limits: &TaskLimits,
     ) -> Self {
-        let hasher = Hasher::with_domain("hearth.artefact.v1")
+        let hasher = Hasher::with_domain("hearth.artefact.v2")
             .number(engine.version[0].into())
             .number(engine.version[1].into())
             .number(engine.version[2].into())
             .raw(engine.semantics.as_bytes())
-            .field(processor().as_bytes())
+            .field(code.as_bytes())
             .number(limits.memory_bytes)
             .number(limits.table_elements.into())
             .number(imports.len() as u64);
@@ -59,23 +61,6 @@ impl ArtefactName {
             &self.made_by.to_string()[..32]
         )
     }
-}
-
-/// Architecture and features of the processor, so that a directory that moves to another machine
-/// holds nothing that could crash there.
-fn processor() -> &'static str {
-    static PROCESSOR: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    PROCESSOR.get_or_init(|| {
-        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let features = info
-            .lines()
-            .find(|line| line.starts_with("flags") || line.starts_with("Features"));
-        format!(
-            "{} {}",
-            std::env::consts::ARCH,
-            features.unwrap_or_default()
-        )
-    })
 }
 
 /// The cache's directory or key cannot be used.
@@ -332,7 +317,8 @@ mod tests {
             version: [48, 0, 8],
             semantics: Digest::of(b"semantics"),
         };
-        ArtefactName::new(Digest::of(component), &engine, &[], &TaskLimits::default())
+        let (component, code) = (Digest::of(component), Digest::of(b"code"));
+        ArtefactName::new(component, &engine, code, &[], &TaskLimits::default())
     }
 
     fn artefact(byte: u8) -> Arc<[u8]> {
@@ -400,7 +386,8 @@ mod tests {
             semantics: Digest::of(b"semantics"),
         };
         let limits = TaskLimits::default();
-        let base = ArtefactName::new(Digest::of(b"c"), &engine, &[], &limits);
+        let code = Digest::of(b"native");
+        let base = ArtefactName::new(Digest::of(b"c"), &engine, code, &[], &limits);
         let newer = EngineId {
             version: [48, 0, 9],
             ..engine
@@ -411,10 +398,11 @@ mod tests {
         };
         let component = Digest::of(b"c");
         for other in [
-            ArtefactName::new(component, &newer, &[], &limits),
-            ArtefactName::new(component, &engine, &["x".to_owned()], &limits),
-            ArtefactName::new(component, &engine, &[], &wider),
-            ArtefactName::new(Digest::of(b"d"), &engine, &[], &limits),
+            ArtefactName::new(component, &newer, code, &[], &limits),
+            ArtefactName::new(component, &engine, Digest::of(b"pulley"), &[], &limits),
+            ArtefactName::new(component, &engine, code, &["x".to_owned()], &limits),
+            ArtefactName::new(component, &engine, code, &[], &wider),
+            ArtefactName::new(Digest::of(b"d"), &engine, code, &[], &limits),
         ] {
             assert_ne!(base.file(), other.file());
         }

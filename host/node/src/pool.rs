@@ -127,7 +127,9 @@ pub struct PoolStatus {
 #[non_exhaustive]
 pub enum PoolError {
     /// No runner became ready.
-    #[error("no runner became ready: {0}; run `hearth node --check` on this machine")]
+    #[error(
+        "no runner became ready: {0}; run `hearth node --check` on this machine"
+    )]
     NotReady(String),
     /// The artefact cache cannot be used.
     #[error(transparent)]
@@ -259,6 +261,7 @@ impl Pool {
                 source,
                 imports,
                 limits,
+                anew: false,
             },
             done,
         );

@@ -34,6 +34,8 @@ struct State {
     progress: BTreeMap<AttemptId, Progress>,
     logs: VecDeque<(AttemptId, LogLevel, String)>,
     checkpoints: BTreeMap<AttemptId, (Vec<u8>, u64)>,
+    /// As many as attempts may wait in this runner, and never dropped: they end an attempt here.
+    not_loaded: Vec<(AttemptId, String)>,
     /// The node is gone: nothing is kept any more.
     broken: bool,
     /// Write what is left and end.
@@ -89,6 +91,14 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn not_loaded(&self, attempt: AttemptId, text: String) {
+        let mut state = self.lock();
+        if !state.broken {
+            state.not_loaded.push((attempt, text));
+            self.changed.notify_all();
+        }
+    }
+
     /// Nobody adds any more: the writer ends when it has written what there is.
     pub(crate) fn close(&self) {
         self.lock().closing = true;
@@ -131,6 +141,7 @@ impl Outbox {
         loop {
             let urgent = !state.finished.is_empty()
                 || !state.logs.is_empty()
+                || !state.not_loaded.is_empty()
                 || !state.checkpoints.is_empty();
             let progress = !state.progress.is_empty();
             if urgent || (progress && (progress_due || state.closing)) {
@@ -174,6 +185,9 @@ impl Outbox {
                 state: bytes,
                 fuel_used,
             });
+        }
+        for (attempt, text) in std::mem::take(&mut state.not_loaded) {
+            batch.push(FromRunner::NotLoaded { attempt, text });
         }
         let mut finished = Vec::new();
         let mut bytes = 0;

@@ -83,6 +83,7 @@ pub fn serve_runner(stream: UnixStream, options: &RunnerOptions) -> Result<(), R
         &mut writer,
         &FromRunner::Ready(Ready {
             engine: engine_id(),
+            code: sandbox.code(),
             confinement,
         }),
     )?;

@@ -154,25 +154,25 @@ impl Slots {
     pub(crate) fn work(&self) {
         while let Some((run, gate, program)) = self.next() {
             let attempt = run.attempt;
-            let finished = match program {
+            let finished = program.map(|program| {
                 // A panic is our fault or wasmtime's, and no reason to lose the other attempts.
-                Ok(program) => {
-                    catch_unwind(AssertUnwindSafe(|| self.attempt(run, &gate, &program)))
-                        .unwrap_or_else(|_| {
-                            ended(
-                                attempt,
-                                Inconclusive::HostFault("the runner panicked".to_owned()),
-                            )
-                        })
-                }
-                Err(text) => ended(attempt, Inconclusive::HostFault(text)),
-            };
+                catch_unwind(AssertUnwindSafe(|| self.attempt(run, &gate, &program)))
+                    .unwrap_or_else(|_| {
+                        ended(
+                            attempt,
+                            Inconclusive::HostFault("the runner panicked".to_owned()),
+                        )
+                    })
+            });
             {
                 let mut state = self.lock();
                 state.running.remove(&attempt);
             }
             self.changed.notify_all();
-            self.outbox.finish(finished);
+            match finished {
+                Ok(finished) => self.outbox.finish(finished),
+                Err(text) => self.outbox.not_loaded(attempt, text),
+            }
         }
     }
 

@@ -104,6 +104,7 @@ pub(crate) struct Node {
     pub(crate) stream: UnixStream,
     pub(crate) ready: Ready,
     pub(crate) finished: BTreeMap<AttemptId, Finished>,
+    pub(crate) not_loaded: BTreeMap<AttemptId, String>,
     pub(crate) progress: BTreeMap<AttemptId, Progress>,
     pub(crate) states: Vec<Resume>,
     pub(crate) logs: usize,
@@ -123,6 +124,7 @@ impl Node {
             stream,
             ready,
             finished: BTreeMap::new(),
+            not_loaded: BTreeMap::new(),
             progress: BTreeMap::new(),
             states: Vec::new(),
             logs: 0,
@@ -156,6 +158,9 @@ impl Node {
                         "{attempt} ended twice"
                     );
                 }
+            }
+            FromRunner::NotLoaded { attempt, text } => {
+                self.not_loaded.insert(attempt, text);
             }
             FromRunner::Progress(list) => {
                 self.progress_frames += 1;

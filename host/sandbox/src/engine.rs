@@ -1,6 +1,8 @@
 //! One wasmtime configuration: what is on, what is off, and why.
 
-use hearth_wire::{EngineId, Hasher, limits};
+use std::hash::Hash as _;
+
+use hearth_wire::{Digest, EngineId, Hasher, limits};
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig, Strategy,
     WasmFeatures,
@@ -79,6 +81,25 @@ pub fn engine_id() -> EngineId {
         version: WASMTIME,
         semantics: rules::add_to(hasher).finish(),
     }
+}
+
+/// Names the machine code that `engine` can load: compiler, target, CPU features and settings. For caches
+/// alone; outcomes depend on [`engine_id`].
+pub(crate) fn code(engine: &Engine) -> Digest {
+    /// Takes down what is hashed, since the standard hashers promise nothing between builds.
+    #[derive(Default)]
+    struct Bytes(Vec<u8>);
+    impl std::hash::Hasher for Bytes {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.extend_from_slice(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut bytes = Bytes::default();
+    engine.precompile_compatibility_hash().hash(&mut bytes);
+    Digest::of(&bytes.0)
 }
 
 /// Fuel of each operator, pinned so that an update of wasmtime cannot change it unseen.
@@ -209,5 +230,14 @@ mod tests {
             semantics,
             "ba7fe5295e8945a59016bd615a33920b55b8827dbb81ad7c945f74e9740fd221"
         );
+    }
+
+    #[test]
+    fn code_is_named_by_what_can_load_it() {
+        let named = |profile, allocation| code(&make(profile, allocation, 1).unwrap().0);
+        let native = named(Profile::Native, Allocation::OnDemand);
+        // A compile process pools nothing, and its runners load what it made.
+        assert_eq!(native, named(Profile::Native, Allocation::Auto));
+        assert_ne!(native, named(Profile::Pulley, Allocation::OnDemand));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hearth_wire::Digest;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
@@ -97,6 +98,11 @@ impl Sandbox {
     /// Whether memories come from a pool.
     pub fn is_pooled(&self) -> bool {
         self.inner.pooled
+    }
+
+    /// Names the machine code that this sandbox can load, for caches.
+    pub fn code(&self) -> Digest {
+        engine::code(&self.inner.engine)
     }
 
     /// Compiles an admitted component and checks that it links. Slow: seconds for megabytes.

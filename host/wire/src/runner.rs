@@ -78,6 +78,13 @@ pub enum FromRunner {
     Ready(Ready),
     /// Attempts ended.
     Finished(Vec<Finished>),
+    /// The attempt did not begin: its component is not loaded here, or its artefact could not be.
+    NotLoaded {
+        /// The attempt.
+        attempt: AttemptId,
+        /// Why.
+        text: String,
+    },
     /// How far attempts are; merged, so that a guest cannot flood.
     Progress(Vec<Progress>),
     /// Lines that a guest logged, within its limit.
@@ -106,6 +113,8 @@ pub enum FromRunner {
 pub struct Ready {
     /// What its outcomes depend on.
     pub engine: EngineId,
+    /// Names the machine code that it can load: what a compile process of another digest made, it cannot.
+    pub code: Digest,
     /// Which walls the system gave.
     pub confinement: Confinement,
 }

@@ -33,10 +33,12 @@ pub(super) async fn compile(shared: Arc<Shared>, name: ArtefactName, job: Compil
 }
 
 async fn find_or_make(shared: &Arc<Shared>, name: ArtefactName, job: CompileJob) -> Compiled {
-    let cache = Arc::clone(shared);
-    let found = tokio::task::spawn_blocking(move || cache.artefacts.get(&name)).await;
-    if let Ok(Some(artefact)) = found {
-        return Compiled::Ready(artefact);
+    if !job.anew {
+        let cache = Arc::clone(shared);
+        let found = tokio::task::spawn_blocking(move || cache.artefacts.get(&name)).await;
+        if let Ok(Some(artefact)) = found {
+            return Compiled::Ready(artefact);
+        }
     }
     let component = match read(job.component, job.source).await {
         Ok(bytes) => bytes,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_wire::limits::LOG_LINE_BYTES_MAX;
+use hearth_wire::limits::{ERROR_TEXT_BYTES_MAX, LOG_LINE_BYTES_MAX};
 use hearth_wire::runner::{FromRunner, ToRunner};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
@@ -108,6 +108,11 @@ fn hear(
                     state.on_finished(id, finished)?;
                 }
             }
+            shared.wake.notify_one();
+        }
+        FromRunner::NotLoaded { attempt, mut text } => {
+            cut(&mut text, ERROR_TEXT_BYTES_MAX);
+            shared.lock().on_not_loaded(id, attempt, text)?;
             shared.wake.notify_one();
         }
         FromRunner::Progress(merged) => {

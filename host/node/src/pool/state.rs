@@ -52,6 +52,8 @@ const SCAN_MAX: usize = 256;
 pub(super) const LOADED_MAX: usize = 16;
 /// Compiled components kept in memory for runners still to come.
 const ARTEFACTS_HELD_MAX: usize = 32;
+/// Artefacts of which it is remembered that they were compiled again.
+const REMADE_MAX: usize = 1_024;
 /// Components of which something is remembered.
 const COMPONENTS_MAX: usize = 1_024;
 /// Messages that wait for one runner's writer: everything that can be under way at once.
@@ -74,6 +76,8 @@ pub(super) struct CompileJob {
     pub(super) source: ComponentSource,
     pub(super) imports: Vec<String>,
     pub(super) limits: hearth_wire::TaskLimits,
+    /// Whatever the cache holds: it could not be loaded.
+    pub(super) anew: bool,
 }
 
 /// What came of a compilation.
@@ -121,6 +125,8 @@ struct Held {
     paused: bool,
     /// Runners that died under it.
     losses: u8,
+    /// Its artefact could not be loaded once before.
+    reloaded: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,9 +191,13 @@ impl Runner {
 pub(super) struct State {
     config: PoolConfig,
     engine: Option<EngineId>,
+    /// The machine code that runners can load; set with `engine`.
+    code: Digest,
     runs: HashMap<AttemptId, Held>,
     queue: BTreeSet<(Priority, u64, AttemptId)>,
     artefacts: HashMap<ArtefactName, Artefact>,
+    /// Compiled again because they could not be loaded, which helps once or not at all.
+    remade: BTreeSet<ArtefactName>,
     components: HashMap<Digest, ComponentInfo>,
     runners: BTreeMap<RunnerId, Runner>,
     timers: BTreeSet<(Instant, Timer)>,
@@ -208,9 +218,11 @@ impl State {
         Self {
             config,
             engine: None,
+            code: Digest::default(),
             runs: HashMap::new(),
             queue: BTreeSet::new(),
             artefacts: HashMap::new(),
+            remade: BTreeSet::new(),
             components: HashMap::new(),
             runners: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -259,7 +271,7 @@ impl State {
         }
     }
 
-    fn requeue_for_artefact(&mut self, attempt: AttemptId, now: Instant) {
+    fn requeue_for_artefact(&mut self, attempt: AttemptId, anew: bool, now: Instant) {
         let Some(held) = self.runs.get_mut(&attempt) else {
             return;
         };
@@ -272,6 +284,7 @@ impl State {
             source: held.spec.source.clone(),
             imports: held.spec.imports.clone(),
             limits: held.spec.limits,
+            anew,
         };
         self.want_artefact(attempt, name, job, now);
     }

@@ -412,3 +412,40 @@ async fn processes_are_killed_replaced_and_never_shared_by_authors() {
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_artefact_that_cannot_be_loaded_is_compiled_again_once() {
+    let fake = Fake::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(fake.launcher());
+    config.artefacts = Some(dir.path().to_owned());
+    let pool = Pool::start(config).await.unwrap();
+    let (sink, mut events) = events();
+    let runs = (1..=20)
+        .map(|n| spec(n, "rotten at first", &format!("echo {n}")))
+        .collect();
+    assert!(pool.submit(runs, &sink).is_empty());
+    let (ended, _) = collect(&mut events, 20).await;
+    for (attempt, outcome) in ended {
+        assert_eq!(outcome, returned(&attempt.0.to_string()));
+    }
+    assert_eq!(fake.compiled.load(Ordering::SeqCst), 2);
+
+    // Where it does not help it is not tried for ever.
+    for n in 30..33 {
+        let lost = outcome(&pool, spec(n, "unloadable", "echo no")).await;
+        assert_eq!(host_fault(&lost), "artefact: torn");
+    }
+    assert_eq!(fake.compiled.load(Ordering::SeqCst), 4);
+    assert_eq!(pool.status().runner_deaths, 0);
+    // What replaced it is in the cache.
+    pool.shutdown().await;
+    let mut again = super::tests::config(fake.launcher());
+    again.artefacts = Some(dir.path().to_owned());
+    let pool = Pool::start(again).await.unwrap();
+    assert_eq!(
+        outcome(&pool, spec(1, "rotten at first", "echo on")).await,
+        returned("on")
+    );
+    assert_eq!(fake.compiled.load(Ordering::SeqCst), 4);
+}

@@ -55,7 +55,13 @@ impl State {
             )));
             return Ok(());
         }
-        let artefact = ArtefactName::new(spec.component, &engine, &spec.imports, &spec.limits);
+        let artefact = ArtefactName::new(
+            spec.component,
+            &engine,
+            self.code,
+            &spec.imports,
+            &spec.limits,
+        );
         if let Some(deadline) = spec.deadline {
             self.timers
                 .insert((now + deadline, Timer::Deadline(attempt)));
@@ -65,6 +71,7 @@ impl State {
             source: spec.source.clone(),
             imports: spec.imports.clone(),
             limits: spec.limits,
+            anew: false,
         };
         let order = self.next();
         self.runs.insert(
@@ -78,6 +85,7 @@ impl State {
                 place: Place::Compiling,
                 paused: false,
                 losses: 0,
+                reloaded: false,
             },
         );
         self.want_artefact(attempt, artefact, job, now);
@@ -94,7 +102,7 @@ impl State {
             let _gone = done.send(Err(Inconclusive::HostFault("no runner".to_owned())));
             return;
         };
-        let name = ArtefactName::new(job.component, &engine, &job.imports, &job.limits);
+        let name = ArtefactName::new(job.component, &engine, self.code, &job.imports, &job.limits);
         self.forget_stale_artefacts(Instant::now());
         match self.artefacts.get_mut(&name) {
             Some(Artefact::Pending(_, waiting)) => waiting.push(done),

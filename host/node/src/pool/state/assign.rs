@@ -126,7 +126,7 @@ impl State {
                 self.artefacts.get_mut(&artefact_name)
             else {
                 // It was forgotten since: from the disk again.
-                self.requeue_for_artefact(attempt, now);
+                self.requeue_for_artefact(attempt, false, now);
                 continue;
             };
             *used = now;

@@ -1,12 +1,12 @@
 //! What runners and compilations say.
 
-use hearth_wire::Inconclusive;
 use hearth_wire::runner::{Finished, Ready, RunOutcome};
+use hearth_wire::{AttemptId, Inconclusive};
 use tokio::time::Instant;
 
 use super::{
-    Artefact, Compiled, Outgoing, POISON_DEATHS, POISON_TIME, Place, RESTART_MAX, RESTART_MIN,
-    RunnerId, State, Timer, verdict,
+    Artefact, Compiled, Outgoing, POISON_DEATHS, POISON_TIME, Place, REMADE_MAX, RESTART_MAX,
+    RESTART_MIN, RunnerId, State, Timer, verdict,
 };
 use crate::artefacts::ArtefactName;
 use crate::pool::events::RunEvent;
@@ -37,7 +37,10 @@ impl State {
                     ready.engine
                 ));
             }
-            _ => self.engine = Some(ready.engine),
+            Some(_) if self.code != ready.code => {
+                return Err("its machine code is of another kind than the others'".to_owned());
+            }
+            _ => (self.engine, self.code) = (Some(ready.engine), ready.code),
         }
         runner.ready = Some(ready);
         self.deaths_in_row = 0;
@@ -89,6 +92,51 @@ impl State {
         if self.is_at(attempt, id) {
             self.end(finished);
         }
+        Ok(())
+    }
+
+    /// A runner could not begin an attempt. What it was given to load is compiled again, once: the cache
+    /// may hold what another build of the program left there.
+    ///
+    /// # Errors
+    ///
+    /// A breach of the protocol: the runner is then killed by its reader.
+    pub(in crate::pool) fn on_not_loaded(
+        &mut self,
+        id: RunnerId,
+        attempt: AttemptId,
+        text: String,
+    ) -> Result<(), String> {
+        let Some(runner) = self.runners.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(at) = runner.sent.iter().position(|sent| sent.attempt == attempt) else {
+            return Err(format!(
+                "it did not begin {attempt}, which it was not given"
+            ));
+        };
+        let sent = runner.sent.remove(at);
+        runner.loaded.retain(|loaded| *loaded != sent.component);
+        if !self.is_at(attempt, id) {
+            return Ok(());
+        }
+        let Some(held) = self.runs.get_mut(&attempt) else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut held.reloaded, true) {
+            self.end(ended(attempt, Inconclusive::HostFault(text)));
+            return Ok(());
+        }
+        let name = held.artefact;
+        tracing::warn!(%text, "an artefact could not be loaded: it is compiled again");
+        if self.remade.len() >= REMADE_MAX {
+            self.remade.clear();
+        }
+        let anew = self.remade.insert(name);
+        if anew {
+            self.artefacts.remove(&name);
+        }
+        self.requeue_for_artefact(attempt, anew, Instant::now());
         Ok(())
     }
 

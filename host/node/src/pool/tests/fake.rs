@@ -112,7 +112,7 @@ impl Fake {
         let Some(request) = read::<CompileRequest>(&mut stream) else {
             return;
         };
-        self.compiled.fetch_add(1, Ordering::SeqCst);
+        let before = self.compiled.fetch_add(1, Ordering::SeqCst);
         let reply = match &request.component[..] {
             b"unfit" => CompileReply::Unfit("imports wasi:sockets".to_owned()),
             b"slow" => {
@@ -120,7 +120,13 @@ impl Fake {
                 return;
             }
             b"die" => return,
-            b"die-once" if self.compiled.load(Ordering::SeqCst) == 1 => return,
+            b"die-once" if before == 0 => return,
+            b"unloadable" => CompileReply::Compiled {
+                artefact: b"rotten".to_vec(),
+            },
+            b"rotten at first" if before == 0 => CompileReply::Compiled {
+                artefact: b"rotten".to_vec(),
+            },
             other => CompileReply::Compiled {
                 artefact: [b"artefact of ", other].concat(),
             },
@@ -132,25 +138,36 @@ impl Fake {
         let out = Arc::new(Mutex::new(stream.try_clone().unwrap()));
         let ready = Ready {
             engine: engine(),
+            code: Digest::default(),
             confinement: Confinement::default(),
         };
         write(&out, &FromRunner::Ready(ready));
         let mut switches: HashMap<AttemptId, Arc<Switch>> = HashMap::new();
         let throttled = Arc::new(AtomicBool::new(false));
-        let mut loaded = Vec::new();
+        let (mut loaded, mut rotten) = (Vec::new(), Vec::new());
         while let Some(message) = read::<ToRunner>(&mut stream) {
             match message {
                 ToRunner::Load {
                     component,
                     artefact,
                 } => {
-                    assert!(artefact.starts_with(b"artefact of "));
+                    rotten.retain(|c| *c != component);
+                    if artefact == b"rotten" {
+                        rotten.push(component);
+                    } else {
+                        assert!(artefact.starts_with(b"artefact of "));
+                    }
                     loaded.push(component);
                 }
                 ToRunner::Unload(component) => loaded.retain(|c| *c != component),
                 ToRunner::Run(runs) => {
                     for run in runs {
                         assert!(loaded.contains(&run.component), "run before load");
+                        if rotten.contains(&run.component) {
+                            let (attempt, text) = (run.attempt, "artefact: torn".to_owned());
+                            write(&out, &FromRunner::NotLoaded { attempt, text });
+                            continue;
+                        }
                         let switch = Arc::<Switch>::default();
                         switches.insert(run.attempt, Arc::clone(&switch));
                         let (fake, out) = (Arc::clone(self), Arc::clone(&out));
@@ -241,6 +258,7 @@ impl Fake {
                     out,
                     &FromRunner::Ready(Ready {
                         engine: engine(),
+                        code: Digest::default(),
                         confinement: Confinement::default(),
                     }),
                 );
