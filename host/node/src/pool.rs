@@ -128,7 +128,7 @@ pub struct PoolStatus {
 pub enum PoolError {
     /// No runner became ready.
     #[error(
-        "no runner became ready: {0}; run `hearth node --check` on this machine"
+        "no runner became ready: {0}; free memory and address space on this machine, or raise its limits"
     )]
     NotReady(String),
     /// The artefact cache cannot be used.
