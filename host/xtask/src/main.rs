@@ -3,6 +3,7 @@
 //! It starts other programs and judges their figures; it never links the product, so that it builds
 //! in seconds on a machine that has nothing yet.
 
+mod aarch64;
 mod bench;
 mod crash;
 mod demo;
@@ -24,6 +25,7 @@ cargo xtask COMMAND
                          the simulator over the real core, judged (default 200 hours)
   crash [--kills N]      kill -9 a real coordinator under load, judged (default 30 kills)
   bench [--quick]        criterion benches and the end-to-end bench, judged
+  aarch64                outcomes on this processor, on Pulley and on aarch64 under qemu, judged
   help                   this text
 
 Measuring commands print a table, write target/reports/NAME.json and fail when a must is missed.";
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         "sim" => sim::run(&args),
         "crash" => crash::run(&args),
         "bench" => bench::run(&args),
+        "aarch64" => aarch64::run(&args),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

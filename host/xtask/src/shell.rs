@@ -84,16 +84,24 @@ fn show(command: &Command) -> String {
 
 /// Adds the guest target when the toolchain lacks it.
 pub(crate) fn ensure_guest_target() -> Result<(), String> {
+    ensure_target(GUEST_TARGET)
+}
+
+/// Adds a target when the toolchain lacks it.
+pub(crate) fn ensure_target(target: &str) -> Result<(), String> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     if Path::new(sysroot.trim())
         .join("lib/rustlib")
-        .join(GUEST_TARGET)
+        .join(target)
         .exists()
     {
         return Ok(());
     }
-    run(Command::new("rustup").args(["target", "add", GUEST_TARGET]))
-        .map_err(|error| format!("{error}\nthe guest target is missing: install it with `rustup target add {GUEST_TARGET}`"))
+    run(Command::new("rustup").args(["target", "add", target])).map_err(|error| {
+        format!(
+            "{error}\nthe target {target} is missing: install it with `rustup target add {target}`"
+        )
+    })
 }
 
 /// Builds the `hearth` program.
