@@ -97,7 +97,7 @@ pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
             | Command::Completions { .. }
             | Command::Man { .. }
             | Command::Runner(_)
-            | Command::Compiler => Ok(()),
+            | Command::Compiler(_) => Ok(()),
         }
     })
 }

@@ -115,7 +115,7 @@ impl LocalHostBuilder {
         self
     }
 
-    /// Runs guests on wasmtime's portable interpreter: slow, the same bytes. In-process only.
+    /// Runs guests on wasmtime's portable interpreter: slow, the same bytes.
     pub fn pulley(mut self) -> Self {
         self.profile = Profile::Pulley;
         self
@@ -159,10 +159,15 @@ impl LocalHostBuilder {
 
     fn launcher(&self) -> Launcher {
         if let Some(path) = &self.program {
+            let args = |command: &str| {
+                let pulley = (self.profile == Profile::Pulley).then_some("--pulley");
+                let args = [command].into_iter().chain(pulley);
+                args.map(str::to_owned).collect()
+            };
             return Launcher::Program {
                 path: path.clone(),
-                runner_args: vec!["__runner".to_owned()],
-                compiler_args: vec!["__compiler".to_owned()],
+                runner_args: args("__runner"),
+                compiler_args: args("__compiler"),
             };
         }
         let (slots, profile) = (u32::from(self.slots), self.profile);

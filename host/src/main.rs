@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         // Children confine themselves before the first thread is started, so they come first.
         Command::Runner(args) => cli::runner(args, std::io::stdin().as_fd()),
-        Command::Compiler => cli::compiler(std::io::stdin().as_fd()),
+        Command::Compiler(args) => cli::compiler(args, std::io::stdin().as_fd()),
         _ => command(&cli),
     };
     if let Err(failure) = &result {

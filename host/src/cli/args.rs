@@ -91,7 +91,7 @@ pub(crate) enum Command {
     #[command(name = "__runner", hide = true)]
     Runner(RunnerArgs),
     #[command(name = "__compiler", hide = true)]
-    Compiler,
+    Compiler(CompilerArgs),
     #[command(name = "__local-node", hide = true)]
     LocalNode(LocalNodeArgs),
 }
@@ -314,6 +314,9 @@ pub(crate) struct NodeArgs {
     /// Something that this machine can do, for tasks that need it; repeatable
     #[arg(long = "capability", value_name = "NAME")]
     pub(crate) capabilities: Vec<String>,
+    /// How often a state of an attempt is kept, at most, for tests
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) checkpoint_millis: Option<u64>,
 }
 
 /// Author's tools.
@@ -553,6 +556,19 @@ pub(crate) struct RunnerArgs {
     /// Attempts that run at once
     #[arg(long, default_value_t = 1)]
     pub(crate) slots: u16,
+    /// Interpret instead of running machine code
+    #[arg(long)]
+    pub(crate) pulley: bool,
+    /// How often a state of an attempt is kept, at most
+    #[arg(long, value_name = "MS")]
+    pub(crate) checkpoint_millis: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompilerArgs {
+    /// Compile for the interpreter
+    #[arg(long)]
+    pub(crate) pulley: bool,
 }
 
 #[derive(Debug, Args)]

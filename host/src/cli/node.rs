@@ -251,12 +251,17 @@ async fn serve(dir: &Path, args: &NodeArgs, output: Output) -> Result<(), Failur
     let cores = args.cores.unwrap_or(file.cores);
     let memory_mib = args.memory.unwrap_or(file.memory_mib);
     let nice = file.nice.clamp(0, 19);
-    let pool = pool(
+    let mut pool = pool(
         cores,
         memory_mib.saturating_mul(1 << 20),
         &dir.join("cache"),
         nice,
     )?;
+    if let (Some(millis), Launcher::Program { runner_args, .. }) =
+        (args.checkpoint_millis, &mut pool.launcher)
+    {
+        runner_args.push(format!("--checkpoint-millis={millis}"));
+    }
     let mode = Mode::Volunteer {
         addresses: file.addresses,
         discover: file.discover,

@@ -75,9 +75,9 @@ fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
     let loaded = load(&args.file)?;
     let component = Component::from_bytes(loaded.component.clone())
         .context(Kind::Rejected, args.file.display())?;
-    let builder = LocalHost::builder();
+    let builder = LocalHost::builder().runner_program(places::this_program()?);
     let builder = match args.engine {
-        EngineArg::Native => builder.runner_program(places::this_program()?),
+        EngineArg::Native => builder,
         EngineArg::Pulley => builder.pulley(),
     };
     let host = builder
