@@ -81,6 +81,12 @@ fn check_import(import: &Import, granted: &[String]) -> Result<(), (String, Vec<
         .strip_prefix(HEARTH_PACKAGE)
         .and_then(|rest| rest.strip_prefix('/'))
     {
+        if name == "deadline" {
+            return Err((
+                "live tasks are not run by this host: build against the world `task`".to_owned(),
+                all(),
+            ));
+        }
         let Some((_, known)) = HEARTH.iter().find(|(known, _)| *known == name) else {
             return Err((
                 format!("this host's {HEARTH_PACKAGE}@{HEARTH_VERSION} has no such interface"),

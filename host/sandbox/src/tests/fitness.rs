@@ -134,6 +134,26 @@ fn another_version_is_told_as_skew() {
 }
 
 #[test]
+fn live_tasks_are_refused_by_name() {
+    let component = component_of(
+        "task-live",
+        &[],
+        r#"(module
+          (import "hearth:task/deadline@0.1.0" "remaining-ns" (func $left (result i64)))
+          (memory (export "memory") 1)
+          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+          (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
+            (drop (call $left)) (i32.const 0)))"#,
+    );
+    let text = refusal(&component);
+    assert!(
+        text.contains("deadline@0.1.0: live tasks are not run by this host"),
+        "{text}"
+    );
+    assert!(text.contains("- remaining-ns"), "{text}");
+}
+
+#[test]
 fn component_without_the_export_is_refused() {
     let component = component_of(
         "empty",
