@@ -4,6 +4,7 @@
 
 mod author;
 mod bad_input;
+mod checkpoints;
 mod confinement;
 mod determinism;
 mod durability;

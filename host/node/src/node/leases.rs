@@ -134,6 +134,9 @@ impl Node {
             }
             sound.is_ok()
         });
+        if let Some(checkpoint) = &resumed {
+            tracing::info!(%attempt, task = %about.task, fuel = checkpoint.fuel_used, "going on from a checkpoint");
+        }
         let want = Want {
             task: about.task,
             component: manifest.component,
@@ -351,6 +354,7 @@ impl Node {
             return;
         }
         if let Some(link) = self.link.up() {
+            tracing::info!(%attempt, fuel = checkpoint.fuel_used, "a checkpoint is handed over");
             let report = CheckpointReport {
                 attempt,
                 checkpoint,
