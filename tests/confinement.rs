@@ -6,6 +6,9 @@ use std::path::Path;
 
 use crate::support::{Realm, eventually};
 
+/// An exponent that keeps a core busy for longer than this test looks.
+const LONG: u64 = 11_213;
+
 /// Parent of each process.
 fn parents() -> BTreeMap<u32, u32> {
     let mut found = BTreeMap::new();
@@ -33,12 +36,62 @@ fn parents() -> BTreeMap<u32, u32> {
     found
 }
 
-fn children(of: u32) -> Vec<u32> {
-    parents()
-        .into_iter()
-        .filter(|(_, parent)| *parent == of)
-        .map(|(pid, _)| pid)
-        .collect()
+/// All processes below one.
+fn descendants(of: u32) -> Vec<u32> {
+    let parents = parents();
+    let mut found = vec![of];
+    let mut at = 0;
+    while let Some(above) = found.get(at).copied() {
+        let below = parents.iter().filter(|(_, parent)| **parent == above);
+        found.extend(below.map(|(pid, _)| *pid));
+        at += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// Processes below one that are there for guests, and the rest of them.
+fn for_guests(of: u32) -> (Vec<u32>, Vec<u32>) {
+    descendants(of).into_iter().partition(|pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("__runner") || line.contains("__compiler")
+    })
+}
+
+/// Processor time of a process, in ticks.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<_> = rest.split_whitespace().collect();
+    let field = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|field| field.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    field(11) + field(12)
+}
+
+/// The 32 secret bytes of a private key's file, P-256's or Ed25519's: as a process that has loaded the key
+/// holds them, not as the file spells them.
+fn secret(path: &Path) -> Vec<u8> {
+    use base64::Engine as _;
+    let text = fs::read_to_string(path).unwrap();
+    let body: String = text
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    let document = base64::engine::general_purpose::STANDARD
+        .decode(body)
+        .unwrap();
+    // The octet string of an `ECPrivateKey`, or the one within that of an Ed25519 key.
+    let marks: [&[u8]; 2] = [&[2, 1, 1, 4, 32], &[4, 34, 4, 32]];
+    let at = marks.iter().find_map(|mark| {
+        let at = document.windows(mark.len()).position(|w| w == *mark)?;
+        Some(at + mark.len())
+    });
+    let at = at.expect("a key in PKCS#8");
+    document[at..at + 32].to_vec()
 }
 
 /// Targets of a process's open descriptors.
@@ -71,18 +124,10 @@ fn network_sockets(pid: u32) -> Vec<String> {
 #[test]
 fn guest_processes_hold_no_key_and_no_socket() {
     let realm = Realm::start();
+    let coordinator = realm.coordinator.as_ref().unwrap().id();
     let node = realm.volunteer("ada", &[]);
-    let job = realm.submit_mersenne(&[9689, 9689, 9689, 9689], &[]);
-    let runners = eventually("runners at work", || {
-        let found: Vec<_> = children(node.id())
-            .into_iter()
-            .filter(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .is_ok_and(|line| line.contains("__runner"))
-            })
-            .collect();
-        (!found.is_empty()).then_some(found)
-    });
+    let job = realm.submit_mersenne(&[LONG; 6], &["--place", "volunteers"]);
+    let home = realm.submit_mersenne(&[LONG; 6], &["--trust", "local"]);
     // The node itself has a network socket: the test can see one.
     let sockets = network_sockets(node.id());
     assert!(
@@ -90,56 +135,74 @@ fn guest_processes_hold_no_key_and_no_socket() {
             .iter()
             .any(|descriptor| sockets.contains(descriptor))
     );
-    for pid in runners {
-        let open = descriptors(pid);
-        let network = network_sockets(pid);
-        for descriptor in &open {
-            assert!(
-                !network.contains(descriptor),
-                "runner {pid} has a network socket: {descriptor}"
-            );
-            assert!(
-                !descriptor.ends_with(".key") && !descriptor.ends_with(".pem"),
-                "runner {pid} has {descriptor}"
-            );
-            let harmless = ["socket:", "pipe:", "anon_inode:", "/dev/null", "/memfd:"];
-            assert!(
-                harmless.iter().any(|prefix| descriptor.starts_with(prefix)),
-                "runner {pid} has {descriptor} open: {open:?}"
-            );
-        }
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_default()
-                .trim_start_matches(':')
-                .trim()
-                .to_owned()
-        };
-        assert_eq!(field("NoNewPrivs"), "1");
-        assert_eq!(field("Seccomp"), "2", "a filter is in force");
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
-        assert!(environment.is_empty(), "runner {pid} has an environment");
-        let key = fs::read(realm.path("ada").join("node.key")).unwrap();
-        let secret = key
-            .split(|byte| *byte == b'\n')
-            .max_by_key(|line| line.len())
-            .unwrap();
+    let realm_keys = ["online.key", "ca.key", "coordinator.key"].map(|name| realm.dir().join(name));
+    for (name, parent, keys) in [
+        ("ada", node.id(), vec![realm.path("ada").join("node.key")]),
+        ("the coordinator", coordinator, realm_keys.to_vec()),
+    ] {
+        let keys: Vec<_> = keys.iter().map(|key| secret(key)).collect();
         assert!(
-            secret.len() > 16 && !holds(pid, secret),
-            "runner {pid} has the node's key in its memory"
+            keys.iter().any(|key| holds(parent, key)),
+            "a key of {name} is found where it must be, so not to find it elsewhere means something"
         );
+        // A guest is at work in a runner: nothing else uses that much of the processor there.
+        eventually(&format!("a guest at work under {name}"), || {
+            let (runners, _) = for_guests(parent);
+            runners.iter().any(|pid| ticks(*pid) > 50).then_some(())
+        });
+        let (guests, others) = for_guests(parent);
+        assert!(!guests.is_empty());
+        // Besides those there is the coordinator's local host alone, which hands work to runners.
+        assert_eq!(
+            others.len(),
+            usize::from(parent == coordinator),
+            "{others:?}"
+        );
+        guests.iter().for_each(|pid| holds_nothing(*pid, &keys));
     }
     realm.ok(&["cancel", &job]);
+    realm.ok(&["cancel", &home]);
+}
+
+/// A guest's process, or one that compiles: no socket of a network, no file, no privilege, no key.
+fn holds_nothing(pid: u32, keys: &[Vec<u8>]) {
+    let open = descriptors(pid);
+    let network = network_sockets(pid);
+    for descriptor in &open {
+        assert!(
+            !network.contains(descriptor),
+            "{pid} has a network socket: {descriptor}"
+        );
+        let harmless = ["socket:", "pipe:", "anon_inode:", "/dev/null", "/memfd:"];
+        assert!(
+            harmless.iter().any(|prefix| descriptor.starts_with(prefix)),
+            "{pid} has {descriptor} open: {open:?}"
+        );
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default()
+            .trim_start_matches(':')
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(field("NoNewPrivs"), "1");
+    assert_eq!(field("Seccomp"), "2", "a filter is in force");
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(environment.is_empty(), "{pid} has an environment");
+    for key in keys {
+        assert!(!holds(pid, key), "{pid} has a key in its memory");
+    }
 }
 
 /// Whether a process has these bytes anywhere in its memory.
 fn holds(pid: u32, secret: &[u8]) -> bool {
     use std::os::unix::fs::FileExt;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else {
-        return false;
-    };
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect(
+        "memory that cannot be read is not known to be clean: run the tests as the same user",
+    );
     let regions = maps
         .lines()
         .filter(|line| line.contains(" rw") && !line.contains("[vvar"));
