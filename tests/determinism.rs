@@ -70,6 +70,7 @@ fn limits(name: &str) -> hearth_wire::TaskLimits {
 fn all_ways_give_the_same_digests() {
     let realm = Realm::without_local_host();
     let node = realm.volunteer("ada", &[]);
+    let home = Realm::start();
     let native = LocalHost::in_process().unwrap();
     let confined = LocalHost::builder()
         .runner_program(crate::support::HEARTH)
@@ -107,8 +108,13 @@ fn all_ways_give_the_same_digests() {
             media_type,
         ];
         args.extend(files.iter().map(String::as_str));
-        let mut volunteers = realm.json(&args);
-        volunteers.sort_by_key(|result| result["index"].as_u64());
+        let sorted = |mut results: Vec<Value>| {
+            results.sort_by_key(|result| result["index"].as_u64());
+            results
+        };
+        let volunteers = sorted(realm.json(&args));
+        args.extend(["--trust", "local"]);
+        let at_home = sorted(home.json(&args));
         let mut once = vec![
             "task",
             "run",
@@ -117,8 +123,7 @@ fn all_ways_give_the_same_digests() {
             media_type,
         ];
         once.extend(files.iter().map(String::as_str));
-        let mut once = realm.json(&once);
-        once.sort_by_key(|result| result["index"].as_u64());
+        let once = sorted(realm.json(&once));
         for (at, (digest, fuel)) in expected.iter().enumerate() {
             assert_eq!(
                 volunteers[at]["digest"],
@@ -130,6 +135,20 @@ fn all_ways_give_the_same_digests() {
                 "{name}/{at}: fuel on a volunteer"
             );
             assert_eq!(
+                at_home[at]["digest"],
+                digest.to_string(),
+                "{name}/{at}: on the coordinator's local host"
+            );
+            assert_eq!(at_home[at]["processed_by"], "local");
+            assert_eq!(
+                at_home[at]["result"]["metadata"]["fuel_used"], *fuel,
+                "{name}/{at}: fuel on the coordinator's local host"
+            );
+            assert_eq!(
+                once[at]["fuel_used"], *fuel,
+                "{name}/{at}: fuel of hearth task run"
+            );
+            assert_eq!(
                 once[at]["digest"],
                 digest.to_string(),
                 "{name}/{at}: hearth task run"
@@ -137,4 +156,43 @@ fn all_ways_give_the_same_digests() {
         }
     }
     drop(node);
+}
+
+/// Names of the compiled components in a cache's folder.
+fn artefacts(cache: &Path) -> std::collections::BTreeSet<std::ffi::OsString> {
+    let entries = std::fs::read_dir(cache.join("cache/artefacts")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+#[test]
+fn confined_runners_interpret_when_told_to_and_share_a_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = || {
+        LocalHost::builder()
+            .runner_program(crate::support::HEARTH)
+            .cache(folder.path())
+    };
+    let (name, media_type, inputs) = cases().remove(0);
+    let run = |builder: hearth::LocalHostBuilder| {
+        let host = builder.start().unwrap();
+        let walls = host.confinement();
+        assert!(walls.no_new_privileges && walls.seccomp, "{walls:?}");
+        digests(&host, name, media_type, &inputs[..2])
+    };
+    let native = run(host());
+    let one = artefacts(folder.path());
+    assert_eq!(one.len(), 1);
+    // Byte code is another artefact than machine code: the profile is really another.
+    assert_eq!(run(host().pulley()), native);
+    let two = artefacts(folder.path());
+    assert!(two.len() == 2 && two.is_superset(&one), "{two:?}");
+    let interpreted = two.difference(&one).next().unwrap();
+    let bytes = std::fs::read(folder.path().join("cache/artefacts").join(interpreted)).unwrap();
+    assert!(
+        bytes.windows(6).any(|window| window == b"pulley"),
+        "the artefact names its target"
+    );
+    // Both find their own again.
+    assert_eq!(run(host()), native);
+    assert_eq!(artefacts(folder.path()), two);
 }
