@@ -5,7 +5,7 @@ use hearth_wire::runner::RunOutcome;
 use hearth_wire::{Inconclusive, TaskError, TaskLimits};
 use hostile::{Expected, GUESTS, Guest};
 
-use crate::support::{HEARTH, guest};
+use crate::support::{HEARTH, Realm, guest, hostile as hostile_file};
 
 /// Small, so that what runs into a limit does so soon.
 fn limits() -> TaskLimits {
@@ -133,4 +133,72 @@ fn deterministic_ends_are_the_same_on_pulley() {
         assert_eq!(ours[0].digest(), theirs[0].digest(), "{}", hostile.name);
         assert_eq!(ours[0].fuel_used, theirs[0].fuel_used, "{}", hostile.name);
     }
+}
+
+/// A manifest with [`limits`] beside a component.
+fn write_manifest(folder: &std::path::Path, name: &str, component: &[u8]) {
+    let limits = limits();
+    let text = format!(
+        "name = \"{name}\"\nversion = \"0.1.0\"\ncomponent = \"{}\"\ntask-type = \"processing\"\n\
+         [limits]\nfuel = {}\nmemory-bytes = {}\ntable-elements = {}\noutput-bytes = {}\nlog-bytes = {}\n\
+         checkpoint-bytes = {}\n",
+        hearth_wire::Digest::of(component),
+        limits.fuel,
+        limits.memory_bytes,
+        limits.table_elements,
+        limits.output_bytes,
+        limits.log_bytes,
+        limits.checkpoint_bytes,
+    );
+    std::fs::write(folder.join(format!("{name}.manifest.toml")), text).unwrap();
+}
+
+#[test]
+fn hostile_jobs_on_a_volunteer_end_typed_and_honest_work_goes_on() {
+    let realm = Realm::without_local_host();
+    let node = realm.volunteer("ada", &[]);
+    let mut jobs = Vec::new();
+    for guest in GUESTS {
+        // No node gives a result for these: another one is asked, and there is none here.
+        if matches!(
+            guest.expected,
+            Expected::Unfit { .. } | Expected::StackOverflow
+        ) {
+            continue;
+        }
+        let path = hostile_file(realm.folder.path(), guest.name);
+        write_manifest(
+            realm.folder.path(),
+            guest.name,
+            &std::fs::read(&path).unwrap(),
+        );
+        let input = realm.file("input", "input");
+        let job = realm.json(&["submit", path.to_str().unwrap(), &input]);
+        jobs.push((guest, job[0]["job"].as_str().unwrap().to_owned()));
+    }
+    let honest = realm.submit_mersenne(&[521, 523], &[]);
+    for (guest, job) in jobs {
+        let name = guest.name;
+        let output = realm.run(&["wait", &job, "--timeout", "80"]);
+        let result = &realm.json(&["results", &job])[0];
+        let metadata = &result["result"]["metadata"];
+        let (word, named) = match guest.expected {
+            Expected::Returned(_) => ("returned", ""),
+            Expected::RefusedFailed => ("refused", "failed"),
+            Expected::Exhausted(resource) => ("exhausted", resource),
+            Expected::Trapped(kind) => ("trapped", kind),
+            Expected::Unfit { .. } | Expected::StackOverflow => unreachable!("skipped above"),
+        };
+        assert_eq!(metadata["outcome"], word, "{name}: {result}\n{output:?}");
+        let detail = metadata["detail"].as_str().unwrap_or_default();
+        let plain = |text: &str| text.replace([' ', '-'], "").to_lowercase();
+        assert!(
+            plain(detail).contains(&plain(named)),
+            "{name}: {named} in {detail:?}"
+        );
+        assert_eq!(metadata["node_name"], "ada", "{name}");
+    }
+    realm.ok(&["wait", &honest, "--timeout", "60"]);
+    assert_eq!(realm.json(&["results", &honest]).len(), 2);
+    drop(node);
 }

@@ -1,6 +1,6 @@
 ;; Wants almost 4 GiB before its first instruction.
 ;;
-;; Expected: Exhausted(Memory).
+;; Expected: Inconclusive(Unfit), naming initial memory in bytes.
 (module
   (memory (export "memory") 65000)
   ;; Puts every input at the same place: what it is does not matter here.

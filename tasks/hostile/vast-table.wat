@@ -1,6 +1,6 @@
 ;; Wants ten million table elements before its first instruction.
 ;;
-;; Expected: Exhausted(Memory).
+;; Expected: Inconclusive(Unfit), naming initial table elements.
 (module
   (memory (export "memory") 2)
   (table 10000000 funcref)

@@ -99,13 +99,17 @@ pub const GUESTS: &[Guest] = &[
         "vast-memory",
         include_str!("../vast-memory.wat"),
         Shape::World("task"),
-        Expected::Exhausted("Memory"),
+        Expected::Unfit {
+            names: Some("initial memory in bytes"),
+        },
     ),
     guest(
         "vast-table",
         include_str!("../vast-table.wat"),
         Shape::World("task"),
-        Expected::Exhausted("Memory"),
+        Expected::Unfit {
+            names: Some("initial table elements"),
+        },
     ),
     guest(
         "deep-recursion",
