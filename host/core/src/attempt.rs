@@ -25,7 +25,7 @@ pub(crate) struct Attempt {
     pub(crate) deadline: Millis,
     /// Attempts that the node had to run before this one, for each of its slots.
     pub(crate) ahead: u16,
-    /// The newest checkpoint that it made, and the fuel that had cost.
+    /// The checkpoint that its task keeps, if this attempt made it, and the fuel that had cost.
     pub(crate) checkpoint: Option<(Seq, u64)>,
     /// The task's previous attempt.
     pub(crate) next: u32,

@@ -119,7 +119,7 @@ fn check_job(core: &Coordinator, job: &Job) -> Checked {
 
 fn check_cell(core: &Coordinator, job: &Job, index: usize, cell: &Cell) -> Checked {
     let at = || format!("{}/{index}: {cell:?}", job.id);
-    let (mut live, mut results, mut others, mut length) = (0, 0, 0, 0);
+    let (mut live, mut results, mut others, mut length, mut kept) = (0, 0, 0, 0, 0);
     let mut nodes = Vec::new();
     for (_, attempt) in core.attempts.chain(cell.head) {
         length += 1;
@@ -135,7 +135,9 @@ fn check_cell(core: &Coordinator, job: &Job, index: usize, cell: &Cell) -> Check
         }
         results += u32::from(matches!(attempt.state, AttemptState::Result(_)));
         others += u32::from(matches!(attempt.state, AttemptState::Other(_)));
+        kept += u32::from(attempt.checkpoint.is_some());
     }
+    want(kept <= 1, "a task keeps one checkpoint", at)?;
     want(
         live == cell.live && live <= 2,
         "at most two attempts of a task are live",

@@ -159,7 +159,7 @@ pub enum Holder {
     Inputs(JobId),
     /// The outputs of a job, until it is forgotten.
     Outputs(JobId),
-    /// The checkpoint of a task, until a newer one or the task's end.
+    /// The checkpoint of a task, until one that got further or the task's end.
     Checkpoint(TaskId),
 }
 

@@ -118,12 +118,16 @@ impl Coordinator {
             return;
         };
         let mine = self.nodes.index(&node) == Some(attempt.node) && attempt.state.is_live();
-        let newer = attempt
-            .checkpoint
-            .is_none_or(|(_, fuel)| fuel < checkpoint.fuel_used);
+        // A run that began anew is behind what is kept of the task until it has caught up. What a node
+        // saved that is not in good standing any more is in nobody's way.
+        let head = self
+            .cell(attempt.task)
+            .map_or(crate::attempt::NONE, |cell| cell.head);
+        let kept = self.checkpoint_for(attempt.purpose, head);
+        let further = kept.is_none_or(|(_, fuel)| fuel < checkpoint.fuel_used);
         let bounded = checkpoint.state.within_limit()
             && checkpoint.chain.len() <= limits::CHECKPOINT_CHAIN_MAX;
-        if mine && newer && bounded {
+        if mine && further && bounded {
             let (attempt, task) = (id, attempt.task);
             self.emit(
                 turn,

@@ -6,7 +6,7 @@ use hearth_wire::{AttemptId, Body, Checkpoint, Millis, NodeId, Priority, Seq, Se
 use super::Folded;
 use crate::Coordinator;
 use crate::attempt::{Attempt, AttemptState};
-use crate::job::{Phase, Wait};
+use crate::job::Wait;
 use crate::shape::Who;
 use crate::step::{Effect, Grant, Holder};
 use crate::time::Timer;
@@ -80,7 +80,7 @@ impl Coordinator {
             release: job.release,
             priority: job.priority,
             millis: job.lease_millis,
-            checkpoint,
+            checkpoint: checkpoint.map(|(seq, _)| seq),
         };
         let (owner, priority) = (job.owner, job.priority);
         let micros = self
@@ -110,9 +110,9 @@ impl Coordinator {
         local && anybody && matches!(attempt.purpose, Purpose::Run | Purpose::Hedge)
     }
 
-    /// The record of the newest checkpoint that a run may go on from. A check goes on only from
-    /// another check: what a volunteer saved must not decide about a volunteer.
-    fn checkpoint_for(&self, purpose: Purpose, head: u32) -> Option<Seq> {
+    /// The checkpoint that a run may go on from, and the fuel that it had cost. A check goes on only
+    /// from another check: what a volunteer saved must not decide about a volunteer.
+    pub(crate) fn checkpoint_for(&self, purpose: Purpose, head: u32) -> Option<(Seq, u64)> {
         let usable = |attempt: &Attempt| match purpose {
             Purpose::Run | Purpose::Hedge => {
                 let node = self.nodes.at(attempt.node);
@@ -122,10 +122,9 @@ impl Coordinator {
             Purpose::Arbitrate => attempt.purpose == Purpose::Arbitrate,
         };
         let made = self.attempts.chain(head).map(|(_, attempt)| attempt);
-        let made = made.filter(|attempt| usable(attempt));
-        let best = made.filter_map(|attempt| attempt.checkpoint);
-        best.max_by_key(|(seq, fuel)| (*fuel, *seq))
-            .map(|(seq, _)| seq)
+        // A task keeps one checkpoint, so the first one found is the only one.
+        made.filter(|attempt| usable(attempt))
+            .find_map(|attempt| attempt.checkpoint)
     }
 
     /// Puts a live attempt into the lists of its node and job.
@@ -211,6 +210,11 @@ impl Coordinator {
             return;
         };
         let (task, next) = (attempt.task, attempt.next);
+        if attempt.checkpoint.is_some() {
+            // It leaves with the attempt that made it: nobody else will know of it.
+            let holder = Holder::Checkpoint(task);
+            self.out.effects.push(Effect::BlobsReleased { holder });
+        }
         let Some(cell) = self.cell(task) else {
             return;
         };
@@ -349,18 +353,24 @@ impl Coordinator {
             return Err("a checkpoint of an attempt that is not live");
         }
         let head = self.cell(task).map_or(slot, |cell| cell.head);
-        let made = |(_, attempt): (u32, &Attempt)| attempt.checkpoint.is_some();
-        let had = self.attempts.chain(head).any(made);
+        let made = self.attempts.chain(head);
+        let made = made.filter(|(_, attempt)| attempt.checkpoint.is_some());
+        let made: Vec<_> = made.map(|(slot, _)| slot).collect();
+        // One state per task is kept, the one that got furthest. What is released here must not be
+        // granted later, so whoever made it has none any more.
+        for older in &made {
+            if let Some(attempt) = self.attempts.at_mut(*older) {
+                attempt.checkpoint = None;
+            }
+        }
         if let Some(attempt) = self.attempts.at_mut(slot) {
             attempt.checkpoint = Some((seq, checkpoint.fuel_used));
         }
+        let holder = Holder::Checkpoint(task);
+        if !made.is_empty() {
+            self.out.effects.push(Effect::BlobsReleased { holder });
+        }
         if let Body::Blob(blob) = &checkpoint.state {
-            let holder = Holder::Checkpoint(task);
-            // One state per task is kept, unless runs that must not share one have made several.
-            let single = self.cell(task).map(|cell| cell.phase) == Some(Phase::Open);
-            if had && single {
-                self.out.effects.push(Effect::BlobsReleased { holder });
-            }
             self.out.effects.push(Effect::BlobHeld {
                 holder,
                 blob: blob.digest,
