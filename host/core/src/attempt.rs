@@ -49,7 +49,7 @@ pub(crate) enum AttemptState {
     Result(Digest),
     /// Its report differs from the provisional result.
     Other(Digest),
-    /// Its node was found wrong, or its report came too late to count.
+    /// Its node was found wrong, its report came too late to count, or its owner stopped it.
     Void,
 }
 

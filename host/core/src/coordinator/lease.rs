@@ -89,8 +89,13 @@ impl Coordinator {
         }
     }
 
-    /// Whether a node may have a task that waits again: one that it does not have, and that it has
-    /// not had unless no other node is there that could take it.
+    /// Whether a node may have a task that waits again.
+    ///
+    /// A volunteer never gets a task that it failed: with nobody else there the task waits for another
+    /// node. Our own nodes (trusted ones, the local host) are the last resort, so one of them gets a
+    /// task that it failed when no other node is there that could take it. The same holds for any node
+    /// that had the task and lost it without failing: by a broken connection, a lease that ended, a
+    /// stop by its owner.
     fn may_have(
         &self,
         index: NodeIndex,
@@ -105,7 +110,12 @@ impl Coordinator {
         let (mut mine, mut had) = (false, Vec::new());
         for (_, attempt) in self.attempts.chain(cell.head) {
             if attempt.node == index {
-                if attempt.state.is_live() {
+                let volunteer = self
+                    .nodes
+                    .at(index)
+                    .is_some_and(|node| !node.kind.is_trusted());
+                let failed = attempt.state == AttemptState::Failed && volunteer;
+                if attempt.state.is_live() || failed {
                     return false;
                 }
                 mine = true;
@@ -122,12 +132,13 @@ impl Coordinator {
             other.is_some_and(|other| takes(shape, other) && !other.declined.contains(&job.release))
         });
         let (all, volunteers) = self.takers(job, shape);
+        let nobody_new = all <= had.len() as u64;
         match home {
-            AtHome::All => all <= had.len() as u64,
+            AtHome::All => nobody_new,
             AtHome::Left => {
                 let others = had.iter().filter_map(|other| self.nodes.at(*other));
                 let others = others.filter(|other| other.kind != NodeKind::Local);
-                !mine && volunteers <= others.count() as u64
+                volunteers <= others.count() as u64 && (!mine || nobody_new)
             }
         }
     }

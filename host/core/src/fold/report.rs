@@ -199,14 +199,13 @@ impl Coordinator {
             self.wait(task, now);
             return Ok(());
         }
-        self.retire(slot, AttemptState::Failed);
+        // One that was stopped says nothing against its node, like one that lost its node.
+        let (state, halves) = match cause {
+            Inconclusive::Cancelled => (AttemptState::Void, 1),
+            _ => (AttemptState::Failed, 2),
+        };
+        self.retire(slot, state);
         if was_live {
-            // One that was stopped says nothing against its node, like one that lost its node.
-            let halves = if *cause == Inconclusive::Cancelled {
-                1
-            } else {
-                2
-            };
             let at = self.add_halves(task, halves);
             self.wait(task, at);
         }
