@@ -142,6 +142,11 @@ impl Job {
         self.cells.len() as u32
     }
 
+    /// Whether a task has had all the attempts that the job allows.
+    pub(crate) fn is_spent(&self, cell: &Cell) -> bool {
+        u16::from(cell.halves) >= u16::from(self.attempts_max) * 2
+    }
+
     /// Tasks that wait for a run, whether or not their time has come.
     pub(crate) fn waiting(&self) -> u64 {
         u64::from(self.count() - self.fresh) + self.runs.len() as u64

@@ -168,9 +168,7 @@ impl Coordinator {
             let job = self.jobs.get(&task.job);
             let cell = self.cell(*task);
             job.zip(cell).is_some_and(|(job, cell)| {
-                cell.live == 0
-                    && !cell.phase.is_terminal()
-                    && u16::from(cell.halves) >= u16::from(job.attempts_max) * 2
+                cell.live == 0 && !cell.phase.is_terminal() && job.is_spent(cell)
             })
         });
         if !tasks.is_empty() {

@@ -36,7 +36,7 @@ impl Coordinator {
                 job.runs.insert(entry);
             }
         }
-        if u16::from(cell.halves) >= u16::from(job.attempts_max) * 2 {
+        if job.is_spent(&job.cells[task.index.0 as usize]) {
             self.out.exhausted.push(task);
         }
         self.out.changed.insert(task.job);
