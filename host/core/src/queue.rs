@@ -131,8 +131,9 @@ pub(crate) struct Entry {
 pub(crate) struct Candidate {
     /// False, and so first, for one whose deadline counts.
     pub(crate) no_deadline: bool,
-    pub(crate) deadline: Millis,
-    pub(crate) served: u64,
+    /// What compares those whose deadlines count: the deadline, then what the owner got. For others it
+    /// is the other way round, so that a deadline that does not count buys nothing from other owners.
+    pub(crate) keys: [u64; 2],
     pub(crate) entry: Entry,
 }
 
@@ -183,21 +184,26 @@ impl Queue {
         self.oldest.first().map(|entry| entry.job)
     }
 
+    /// What the owner got who got least of those that stand here.
+    pub(crate) fn least(&self) -> Option<u64> {
+        self.order.first().map(|(served, _)| *served)
+    }
+
     /// Jobs in the order in which they should be served, at most [`CANDIDATES_MAX`] of each kind.
+    /// `least` is the [`Queue::least`] of all queues that compete.
     pub(crate) fn candidates<'a>(
         &'a self,
         owners: &'a Owners,
         priority: Priority,
+        least: u64,
     ) -> impl Iterator<Item = Candidate> + 'a {
-        let least = self.order.first().map_or(0, |(served, _)| *served);
         let served = move |owner| owners.at(owner).map_or(0, |o| o.served[priority as usize]);
         let urgent = self.deadlines.iter().take(CANDIDATES_MAX);
         let urgent = urgent.filter_map(move |(deadline, entry)| {
             let served = served(entry.owner);
             (served <= least.saturating_add(DEADLINE_BURST_MICROS)).then_some(Candidate {
                 no_deadline: false,
-                deadline: *deadline,
-                served,
+                keys: [deadline.0, served],
                 entry: *entry,
             })
         });
@@ -205,8 +211,7 @@ impl Queue {
             let jobs = self.jobs.get(owner).into_iter().flatten();
             jobs.map(move |(deadline, entry)| Candidate {
                 no_deadline: true,
-                deadline: *deadline,
-                served: *served,
+                keys: [*served, deadline.0],
                 entry: *entry,
             })
         });
@@ -251,7 +256,7 @@ mod tests {
 
     fn order(queue: &Queue, owners: &Owners) -> Vec<u64> {
         let mut seen = Vec::new();
-        for candidate in queue.candidates(owners, Priority::Medium) {
+        for candidate in queue.candidates(owners, Priority::Medium, queue.least().unwrap_or(0)) {
             if !seen.contains(&candidate.entry.job.0) {
                 seen.push(candidate.entry.job.0);
             }
@@ -279,7 +284,7 @@ mod tests {
         queue.remove(entry(1, 0), None, 0);
         queue.remove(entry(3, 2), Some(Millis(100)), DEADLINE_BURST_MICROS + 1);
         assert!(queue.is_empty());
-        assert_eq!(queue.candidates(&owners, Priority::Medium).count(), 0);
+        assert_eq!(queue.candidates(&owners, Priority::Medium, 0).count(), 0);
     }
 
     #[test]

@@ -91,13 +91,15 @@ impl Coordinator {
         let group = self.fits.group(node.group?)?;
         let order = self.priorities(turn, group.shapes.as_slice());
         for priority in order {
-            let mut best: Vec<Candidate> = Vec::new();
-            for shape in &group.shapes {
-                if let Some(shape) = self.fits.shape(*shape) {
-                    let queue = &shape.queues[priority as usize];
-                    best.extend(queue.candidates(&self.owners, priority));
-                }
-            }
+            let queues = group.shapes.iter().filter_map(|s| self.fits.shape(*s));
+            let queues = queues.map(|shape| &shape.queues[priority as usize]);
+            let least = queues.clone().filter_map(|queue| queue.least()).min();
+            let Some(least) = least else {
+                continue;
+            };
+            let mut best: Vec<Candidate> = queues
+                .flat_map(|queue| queue.candidates(&self.owners, priority, least))
+                .collect();
             best.sort_unstable();
             for candidate in best {
                 let entry = candidate.entry;

@@ -60,7 +60,7 @@ impl Coordinator {
         }
         let queue = &self.fits.shape(shape)?.queues[Priority::High as usize];
         let mut wanted = queue
-            .candidates(&self.owners, Priority::High)
+            .candidates(&self.owners, Priority::High, queue.least()?)
             .take(CANDIDATES_MAX);
         wanted.find(|candidate| {
             let job = self.jobs.get(&candidate.entry.job);
