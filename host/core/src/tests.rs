@@ -1,1 +1,12 @@
+//! Scenarios: small worlds in which every effect of every step is expected.
 
+mod checkpoints;
+mod jobs;
+mod leases;
+mod modes;
+mod nodes;
+mod order;
+mod placement;
+mod retries;
+mod trust;
+mod world;

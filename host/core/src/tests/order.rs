@@ -1,0 +1,167 @@
+//! Whose turn it is: priorities with aging, deadlines, owners, parking.
+
+use hearth_wire::record::NodeKind;
+use hearth_wire::{JobId, JobOptions, Priority};
+
+use super::world::{Node, World, owner, returned};
+use crate::{Effect, Grant};
+
+/// A world with one slot, which is at work. It is the local host's, which puts nothing aside, so that
+/// each lease is decided when the one before it was reported.
+fn busy() -> (World, hearth_wire::ReleaseId, Node, Grant) {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.node(NodeKind::Local, 1);
+    let spec = world.spec(release, 1);
+    let (job, mut seen) = world.submit(spec);
+    let grant = seen.grant(&node);
+    seen.told(job);
+    drop(seen);
+    (world, release, node, grant)
+}
+
+/// A job that waits.
+fn wait(
+    world: &mut World,
+    release: hearth_wire::ReleaseId,
+    tasks: u32,
+    who: u8,
+    change: impl FnOnce(&mut JobOptions),
+) -> JobId {
+    let mut spec = world.spec(release, tasks);
+    spec.owner = owner(who);
+    change(&mut spec.options);
+    let (job, mut seen) = world.submit(spec);
+    seen.told(job);
+    job
+}
+
+/// The node reports; what it gets next.
+fn next(world: &mut World, node: &Node, grant: &mut Grant, micros: u64) -> JobId {
+    let before = grant.task.job;
+    let mut seen = world.report_after(node, grant, returned(1), micros);
+    seen.accepted(node, grant);
+    if world.core.job(before).is_some() {
+        seen.told(before);
+    } else {
+        seen.closed(before);
+    }
+    *grant = seen.grant(node);
+    if grant.task.job != before {
+        seen.told(grant.task.job);
+    }
+    grant.task.job
+}
+
+#[test]
+fn urgent_work_goes_first() {
+    let (mut world, release, node, mut grant) = busy();
+    let class = |priority| move |options: &mut JobOptions| options.priority = priority;
+    let low = wait(&mut world, release, 1, 1, class(Priority::Low));
+    let medium = wait(&mut world, release, 1, 1, class(Priority::Medium));
+    let high = wait(&mut world, release, 1, 1, class(Priority::High));
+    let order = [(); 3].map(|()| next(&mut world, &node, &mut grant, 1_000_000));
+    assert_eq!(order, [high, medium, low]);
+}
+
+#[test]
+fn what_waited_long_gets_a_share_beside_urgent_work() {
+    let (mut world, release, node, mut grant) = busy();
+    let class = |priority| move |options: &mut JobOptions| options.priority = priority;
+    let low = wait(&mut world, release, 40, 1, class(Priority::Low));
+    let high = wait(&mut world, release, 200, 1, class(Priority::High));
+    for _ in 0..8 {
+        assert_eq!(next(&mut world, &node, &mut grant, 1_000_000), high);
+    }
+    world.now += 30_000;
+    let turns: Vec<_> = (0..16)
+        .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
+        .collect();
+    let of = |job| turns.iter().filter(|turn| **turn == job).count();
+    assert_eq!((of(high), of(low)), (14, 2));
+}
+
+#[test]
+fn the_earliest_deadline_goes_first() {
+    let (mut world, release, node, mut grant) = busy();
+    let until = |millis| move |options: &mut JobOptions| options.deadline_millis = Some(millis);
+    let none = wait(&mut world, release, 1, 1, |_| {});
+    let late = wait(&mut world, release, 1, 1, until(500_000));
+    let soon = wait(&mut world, release, 1, 1, until(100_000));
+    let order = [(); 3].map(|()| next(&mut world, &node, &mut grant, 1_000_000));
+    assert_eq!(order, [soon, late, none]);
+}
+
+#[test]
+fn owners_share_alike_however_much_they_submit() {
+    let (mut world, release, node, mut grant) = busy();
+    let many = wait(&mut world, release, 100, 1, |_| {});
+    wait(&mut world, release, 100, 1, |_| {});
+    let few = wait(&mut world, release, 100, 2, |_| {});
+    next(&mut world, &node, &mut grant, 1_000_000);
+    let turns: Vec<_> = (0..20)
+        .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
+        .collect();
+    let of = |job| turns.iter().filter(|turn| **turn == job).count();
+    assert_eq!((of(many), of(few)), (10, 10));
+}
+
+#[test]
+fn a_deadline_buys_a_minute_and_no_larger_share() {
+    let (mut world, release, node, mut grant) = busy();
+    // Another release with other needs stands in another queue: both compete all the same.
+    let elsewhere = world.release_with(|facts| facts.limits.memory_bytes /= 2);
+    for _ in 0..2 {
+        let job = wait(&mut world, release, 1, 3, |_| {});
+        assert_eq!(next(&mut world, &node, &mut grant, 10_000_000), job);
+    }
+    let plain = wait(&mut world, release, 100, 1, |_| {});
+    let hurried = wait(&mut world, elsewhere, 100, 2, |options| {
+        options.deadline_millis = Some(3_600_000);
+    });
+    let turns: Vec<_> = (0..30)
+        .map(|_| next(&mut world, &node, &mut grant, 10_000_000))
+        .collect();
+    // Six or seven runs of ten seconds are the minute; then both take turns.
+    assert!(turns[..6].iter().all(|job| *job == hurried), "{turns:?}");
+    let of = |job| turns[10..].iter().filter(|turn| **turn == job).count();
+    assert_eq!((of(plain), of(hurried)), (10, 10), "{turns:?}");
+}
+
+#[test]
+fn low_work_is_parked_for_urgent_work_and_goes_on_after_it() {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.volunteer(1);
+    let (session, class) = (node.session, |priority| {
+        move |options: &mut JobOptions| options.priority = priority
+    });
+    let mut spec = world.spec(release, 1);
+    class(Priority::Low)(&mut spec.options);
+    let (low, mut seen) = world.submit(spec);
+    let parked = seen.grant(&node);
+    seen.told(low);
+    drop(seen);
+    world.now += 10_000;
+    let mut spec = world.spec(release, 1);
+    class(Priority::High)(&mut spec.options);
+    let (high, mut seen) = world.submit(spec);
+    let attempts = vec![parked.attempt];
+    seen.expect(Effect::Pause { session, attempts });
+    let urgent = seen.grant(&node);
+    assert_eq!(urgent.task.job, high);
+    seen.told(high);
+    drop(seen);
+    // Its lease stands still meanwhile.
+    drop(world.after(55_000));
+    let mut seen = world.report(&node, &urgent, returned(1));
+    seen.accepted(&node, &urgent);
+    seen.closed(high);
+    let attempts = vec![parked.attempt];
+    seen.expect(Effect::Resume { session, attempts });
+    drop(seen);
+    drop(world.after(49_999));
+    let mut seen = world.after(1);
+    seen.cancelled(&node, &parked);
+    seen.told(low);
+}

@@ -1,0 +1,211 @@
+//! Trust policies: what is checked, what a mismatch means, what blame takes back.
+
+use hearth_wire::record::{Fact, Failure, NodeKind, Purpose, Standing, Verdict};
+use hearth_wire::{JobId, TrustPolicy};
+
+use super::world::{Node, Seen, World, returned};
+use crate::{Event, Grant};
+
+/// A job under `certain`, whose one task a volunteer has just reported.
+fn reported(world: &mut World, node: &Node, tasks: u32) -> (JobId, Vec<Grant>) {
+    let release = world.release();
+    let mut spec = world.spec(release, tasks);
+    spec.options.trust = TrustPolicy::Certain;
+    let (job, mut seen) = world.submit(spec);
+    let grants = seen.grants(node);
+    assert_eq!(grants.len(), tasks as usize);
+    seen.told(job);
+    drop(seen);
+    for grant in &grants {
+        let mut seen = world.report(node, grant, returned(1));
+        assert_eq!(seen.accepted(node, grant), Verdict::Provisional);
+        seen.told(job);
+    }
+    (job, grants)
+}
+
+/// A trusted node joins and gets one check.
+fn join_trusted(world: &mut World, job: JobId) -> (Node, Grant) {
+    let mut node = world.stranger(NodeKind::Trusted, 1);
+    let mut seen = world.join(&mut node, &[]);
+    seen.welcome(&node);
+    let check = seen.grant(&node);
+    assert_eq!(purpose(&seen), Purpose::Check);
+    seen.told(job);
+    (node, check)
+}
+
+fn purpose(seen: &Seen) -> Purpose {
+    let mut leases = seen.records.iter().filter_map(|record| match &record.fact {
+        Fact::Leased { leases, .. } => Some(leases[0].purpose),
+        _ => None,
+    });
+    leases.next().unwrap()
+}
+
+#[test]
+fn a_certain_result_is_run_again_on_a_trusted_node() {
+    let mut world = World::new();
+    let (node, other) = (world.volunteer(1), world.volunteer(1));
+    let (job, grants) = reported(&mut world, &node, 1);
+    // No volunteer checks a volunteer, however long it idles.
+    drop(world.live(60_000));
+    let progress = world.progress(job);
+    assert_eq!((progress.provisional, progress.settled), (1, 0));
+    let (trusted, check) = join_trusted(&mut world, job);
+    let mut seen = world.report(&trusted, &check, returned(1));
+    let result = grants[0].attempt;
+    assert_eq!(
+        seen.accepted(&trusted, &check),
+        Verdict::Confirmed { result }
+    );
+    assert_eq!(seen.closed(job).settled, 1);
+    drop(seen);
+    drop(other);
+}
+
+#[test]
+fn a_mismatch_suspends_and_the_third_run_blames() {
+    let mut world = World::new();
+    let mut node = world.stranger(NodeKind::Volunteer, 2);
+    node.profile.location = "nowhere".to_owned();
+    world.join(&mut node, &[]).welcome(&node);
+    let (job, grants) = reported(&mut world, &node, 2);
+    let (trusted, check) = join_trusted(&mut world, job);
+    assert_eq!(check.task, grants[0].task);
+    let mut seen = world.report(&trusted, &check, returned(9));
+    assert_eq!(seen.standing(&node), Some(Standing::Suspended));
+    // Decided at once, and behind it the check of the other task.
+    assert_eq!(purpose(&seen), Purpose::Arbitrate);
+    let [third, second] = seen.grants(&trusted)[..] else {
+        panic!("other leases");
+    };
+    assert_eq!((third.task, second.task), (grants[0].task, grants[1].task));
+    seen.told(job);
+    drop(seen);
+    // A suspended node gets nothing, though it has free slots and only it would fit.
+    let release = world.release();
+    let mut spec = world.spec(release, 1);
+    spec.options.locations = vec!["nowhere".to_owned()];
+    let (waiting, mut seen) = world.submit(spec);
+    seen.told(waiting);
+    drop(seen);
+
+    let mut seen = world.report(&trusted, &second, returned(1));
+    let result = grants[1].attempt;
+    assert_eq!(
+        seen.accepted(&trusted, &second),
+        Verdict::Confirmed { result }
+    );
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&trusted, &third, returned(9));
+    let result = check.attempt;
+    assert_eq!(
+        seen.accepted(&trusted, &third),
+        Verdict::Confirmed { result }
+    );
+    seen.amended(&grants[0]);
+    assert_eq!(seen.standing(&node), Some(Standing::Quarantined));
+    assert_eq!(seen.closed(job).settled, 2);
+}
+
+#[test]
+fn a_check_that_was_wrong_itself_is_outvoted_and_the_node_is_good_again() {
+    let mut world = World::new();
+    let node = world.volunteer(1);
+    let (job, grants) = reported(&mut world, &node, 1);
+    let (trusted, check) = join_trusted(&mut world, job);
+    let mut seen = world.report(&trusted, &check, returned(9));
+    assert_eq!(seen.standing(&node), Some(Standing::Suspended));
+    let third = seen.grant(&trusted);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&trusted, &third, returned(1));
+    let result = grants[0].attempt;
+    assert_eq!(
+        seen.accepted(&trusted, &third),
+        Verdict::Confirmed { result }
+    );
+    assert_eq!(seen.standing(&node), Some(Standing::Good));
+    seen.closed(job);
+}
+
+#[test]
+fn three_results_that_differ_blame_the_component() {
+    let mut world = World::new();
+    let node = world.volunteer(1);
+    let (job, _) = reported(&mut world, &node, 1);
+    let (trusted, check) = join_trusted(&mut world, job);
+    let mut seen = world.report(&trusted, &check, returned(2));
+    let third = seen.grant(&trusted);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&trusted, &third, returned(3));
+    let failed = Verdict::Failed(Failure::Nondeterministic);
+    assert_eq!(seen.accepted(&trusted, &third), failed);
+    assert_eq!(seen.standing(&node), Some(Standing::Good));
+    assert_eq!(seen.closed(job).failed, 1);
+}
+
+#[test]
+fn blame_takes_back_what_is_not_settled_and_runs_it_again() {
+    let mut world = World::new();
+    let node = world.volunteer(2);
+    let (job, grants) = reported(&mut world, &node, 2);
+    let other = world.volunteer(1);
+    let (request, id) = (world.request(), node.id);
+    let mut seen = world.step(Event::NodeRevoked { request, node: id });
+    seen.done();
+    seen.closed_session(&node, hearth_wire::message::Refusal::Revoked);
+    seen.amended(&grants[0]);
+    seen.amended(&grants[1]);
+    let again = seen.grant(&other);
+    assert_eq!((again.task, purpose(&seen)), (grants[0].task, Purpose::Run));
+    let progress = seen.told(job);
+    assert_eq!((progress.provisional, progress.leased), (0, 1));
+    drop(seen);
+    let mut seen = world.report(&other, &again, returned(1));
+    assert_eq!(seen.accepted(&other, &again), Verdict::Provisional);
+    seen.grant(&other);
+    seen.told(job);
+}
+
+#[test]
+fn a_differing_engine_is_nobodys_blame() {
+    let mut world = World::new();
+    let mut node = world.stranger(NodeKind::Volunteer, 1);
+    node.profile.engine.version = [48, 0, 7];
+    world.join(&mut node, &[]).welcome(&node);
+    let (job, grants) = reported(&mut world, &node, 1);
+    let (trusted, check) = join_trusted(&mut world, job);
+    let mut seen = world.report(&trusted, &check, returned(9));
+    assert_eq!(seen.accepted(&trusted, &check), Verdict::Provisional);
+    seen.amended(&grants[0]);
+    assert_eq!(seen.standing(&node), None);
+    // The trusted result is checked in turn, by its like.
+    seen.grants(&trusted);
+    assert_eq!(seen.told(job).provisional, 1);
+}
+
+#[test]
+fn local_trust_asks_trusted_nodes_only() {
+    let mut world = World::new();
+    let volunteer = world.volunteer(1);
+    let release = world.release();
+    let mut spec = world.spec(release, 1);
+    spec.options.trust = TrustPolicy::Local;
+    let (job, mut seen) = world.submit(spec);
+    seen.told(job);
+    drop(seen);
+    let mut home = world.stranger(NodeKind::Local, 1);
+    let mut seen = world.join(&mut home, &[]);
+    seen.welcome(&home);
+    let grant = seen.grant(&home);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&home, &grant, returned(1));
+    assert_eq!(seen.accepted(&home, &grant), Verdict::Settled);
+    seen.closed(job);
+    drop(volunteer);
+}
