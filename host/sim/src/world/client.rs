@@ -11,7 +11,7 @@ use hearth_wire::{
 };
 
 use super::node::PLACES;
-use super::{Happening, World};
+use super::{Happening, World, sim_config};
 use crate::fault::Fault;
 use crate::rng::mix;
 
@@ -105,11 +105,12 @@ impl World {
             Wish::Submit(spec, _) => Event::Submit { request, spec },
             Wish::Bad => {
                 let mut spec = self.new_spec();
-                match self.rng.below(5) {
+                match self.rng.below(6) {
                     0 => spec.inputs.count = 0,
                     1 => spec.inputs.count = u32::MAX,
                     2 => spec.options.attempts_max = 0,
                     3 => spec.release = ReleaseId::default(),
+                    4 => spec.inputs.count = sim_config().owner_tasks_max as u32 + 1,
                     _ => spec.options.lease_millis = 1,
                 }
                 Event::Submit { request, spec }
@@ -143,6 +144,9 @@ impl World {
         };
         match (wish, answer) {
             (Wish::Submit(spec, first), Ok(Answer::Submitted { job, existing, .. })) => {
+                if first.is_some() && existing {
+                    self.fault(Fault::RepeatedSubmission);
+                }
                 if first.is_some_and(|first| first != job) {
                     self.oracle.violate("an idempotency key makes one job", job);
                 }
@@ -158,6 +162,7 @@ impl World {
                 let old = self.clients.recent.len().saturating_sub(40);
                 self.clients.recent.drain(..old);
             }
+            (Wish::Bad, Err(_)) => self.fault(Fault::BadRequest),
             (Wish::Bad, Ok(_)) => self.oracle.violate("bad requests are refused", request.0),
             (Wish::Revoke(release), Ok(_)) => {
                 let known = self.oracle.releases.get(&release);
@@ -172,10 +177,10 @@ impl World {
                     self.oracle.violate("acknowledged is in the journal", node);
                 }
             }
-            (Wish::Cancel(job, _), Ok(_)) => {
-                if self.oracle.job(job).is_some_and(|job| job.open > 0) {
-                    self.oracle.violate("acknowledged is in the journal", job);
-                }
+            (Wish::Cancel(job, _), Ok(_))
+                if self.oracle.job(job).is_some_and(|job| job.open > 0) =>
+            {
+                self.oracle.violate("acknowledged is in the journal", job);
             }
             (Wish::Publish(_), Err(refusal)) => {
                 self.oracle
@@ -304,7 +309,6 @@ impl World {
         let (job, spec) = keyed[self.rng.below(keyed.len() as u64) as usize].clone();
         // A job that was forgotten with its key is another one when it is submitted again.
         if self.oracle.job(job).is_some_and(|job| job.open > 0) {
-            self.fault(Fault::RepeatedSubmission);
             self.ask(Wish::Submit(spec, Some(job)));
         }
     }
@@ -316,7 +320,6 @@ impl World {
         }
         let job = self.rng.pick(&open);
         let (id, owner) = (self.oracle.jobs[job].id, self.oracle.jobs[job].spec.owner);
-        self.fault(Fault::Cancellation);
         let owner = self.rng.once_in(2).then_some(owner);
         self.ask(Wish::Cancel(id, owner));
     }
@@ -325,7 +328,6 @@ impl World {
         let usable = self.clients.usable();
         if usable.len() > 3 {
             let release = self.rng.pick(&usable);
-            self.fault(Fault::ReleaseRevoked);
             self.clients.revoked.push(release);
             self.ask(Wish::Revoke(release));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use hearth_core::{Config, Coordinator, Effect, Event};
-use hearth_wire::record::{NodeProfile, Record};
+use hearth_wire::record::{Fact, NodeProfile, Record, Standing, TaskEnd};
 use hearth_wire::{Digest, Millis, SessionId, codec};
 
 use super::{Happening, Message, ToNode, World};
@@ -33,6 +33,8 @@ pub(crate) struct Shell {
     pub(crate) offset: u64,
     /// For how long, and how far, the clock stands back.
     pub(crate) back: (u64, u64),
+    /// Whether core was called while it stood back.
+    pub(crate) back_seen: bool,
     last_session: SessionId,
     pub(crate) links: BTreeMap<u64, (usize, Option<SessionId>)>,
     pub(crate) by_session: BTreeMap<SessionId, u64>,
@@ -56,6 +58,7 @@ impl Shell {
             ticks: (0, 0),
             offset: 0,
             back: (0, 0),
+            back_seen: true,
             last_session: SessionId(0),
             links: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -113,6 +116,10 @@ impl World {
         self.events += 1;
         let before = self.shell.core.seq().0;
         let now = self.core_now();
+        if !self.shell.back_seen && self.now < self.shell.back.0 && now < self.shell.core.now() {
+            self.shell.back_seen = true;
+            self.fault(Fault::ClockBack);
+        }
         let step = self.shell.core.handle(now, event);
         let count = step.records.len() as u64;
         if self.shell.core.seq().0 != before + count {
@@ -202,6 +209,7 @@ impl World {
     fn make_durable(&mut self, bytes: Vec<u8>) {
         match codec::decode::<Record>(&bytes, RECORD_BYTES_MAX) {
             Ok(record) => {
+                self.count(&record.fact);
                 let clients = &self.clients;
                 self.oracle.record(&record, &|task| clients.truth(task));
                 if let Err(error) = self.shell.shadow.replay(&record) {
@@ -211,6 +219,25 @@ impl World {
             Err(error) => self.oracle.violate("every record can be read", error),
         }
         self.shell.journal.push(bytes);
+    }
+
+    /// Faults that have happened once they are in the journal.
+    fn count(&mut self, fact: &Fact) {
+        match fact {
+            Fact::JobEnded {
+                how: TaskEnd::Cancelled,
+                ..
+            } => self.fault(Fault::Cancellation),
+            Fact::NodeStanding {
+                standing: Standing::Revoked,
+                ..
+            } => self.fault(Fault::NodeRevoked),
+            Fact::ReleaseRevoked { .. } => self.fault(Fault::ReleaseRevoked),
+            Fact::NodeCapacity { capacity, .. } if capacity.slots == 0 => {
+                self.fault(Fault::OwnerPause);
+            }
+            _ => {}
+        }
     }
 
     /// The coordinator dies. Of what was not durable, a part may have reached the disk.
@@ -225,8 +252,10 @@ impl World {
             .flat_map(|(records, _)| records)
             .collect();
         if !records.is_empty() {
-            self.fault(Fault::TornJournal);
             let kept = self.rng.below(records.len() as u64 + 1) as usize;
+            if kept < records.len() {
+                self.fault(Fault::TornJournal);
+            }
             for bytes in records.into_iter().take(kept) {
                 self.make_durable(bytes);
             }
@@ -366,7 +395,10 @@ impl World {
             Effect::Pause { session, attempts } => (session, ToNode::Pause(attempts)),
             Effect::Resume { session, attempts } => (session, ToNode::Resume(attempts)),
             Effect::Settled { session, attempts } => (session, ToNode::Settled(attempts)),
-            Effect::Drain { session } => (session, ToNode::Drain),
+            Effect::Drain { session } => {
+                self.fault(Fault::Drain);
+                (session, ToNode::Drain)
+            }
             Effect::CloseSession { session, .. } => {
                 self.send_to_node(session, ToNode::Close);
                 if let Some(link) = self.shell.by_session.remove(&session) {
