@@ -3,17 +3,26 @@
 //! It sees only what is durable (records, in order) and what left (effects). It shares no code with
 //! core: where core has indices, it has loops.
 
+mod checkpoint;
 mod effect;
 mod fact;
+mod fair;
 mod fit;
+mod mode;
 mod report;
 mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hearth_core::Holder;
 use hearth_wire::message::Capacity;
 use hearth_wire::record::{Mode, NodeKind, NodeProfile, Purpose, Record, ReleaseFacts, Standing};
-use hearth_wire::{AttemptId, Digest, Epoch, JobId, JobSpec, NodeId, ReleaseId, SessionId, TaskId};
+use hearth_wire::{
+    AttemptId, Digest, Epoch, JobId, JobSpec, NodeId, ReleaseId, Seq, SessionId, TaskId,
+};
+
+use checkpoint::Kept;
+use fair::Fairness;
 
 /// Violations kept; one is enough to fail.
 const VIOLATIONS_MAX: usize = 20;
@@ -34,7 +43,14 @@ pub(crate) struct Oracle {
     pub(crate) granted: BTreeSet<AttemptId>,
     /// Attempts that a node reported for another task: their answer says nothing.
     pub(crate) misbound: BTreeSet<AttemptId>,
+    /// Blobs that the coordinator was told to keep.
+    pub(crate) held: BTreeMap<Holder, BTreeSet<Digest>>,
     pub(crate) mode: Mode,
+    /// The mode that fits, and since when, if it is not the present one.
+    wanted: Option<(Mode, u64)>,
+    /// When the local host last took work that volunteers might have done.
+    overflow_at: Option<u64>,
+    pub(crate) fairness: Fairness,
     /// Leases of less urgent work while urgent work waited for the same node, and of urgent work.
     pub(crate) late_leases: u64,
     pub(crate) urgent_leases: u64,
@@ -66,6 +82,9 @@ pub(crate) struct Task {
     pub(crate) other: Option<(AttemptId, Digest)>,
     pub(crate) live: u32,
     pub(crate) halves: u32,
+    /// Not to be leased before this time.
+    pub(crate) ready: u64,
+    pub(crate) checkpoint: Option<Kept>,
 }
 
 /// How a task stands; also the index into a job's counts.
@@ -91,6 +110,7 @@ pub(crate) struct Node {
     pub(crate) declined: BTreeSet<ReleaseId>,
     pub(crate) live: BTreeSet<AttemptId>,
     pub(crate) paused: BTreeSet<AttemptId>,
+    pub(crate) rates: fair::Rates,
 }
 
 /// An attempt that has not been forgotten.
@@ -101,6 +121,8 @@ pub(crate) struct Attempt {
     pub(crate) purpose: Purpose,
     pub(crate) state: AttemptState,
     pub(crate) granted_at: u64,
+    /// The checkpoint that its grant must name.
+    pub(crate) resumes: Option<Seq>,
 }
 
 /// How an attempt stands.
@@ -177,9 +199,10 @@ impl Oracle {
             node.live.remove(&id);
             node.paused.remove(&id);
         }
-        let mut none_left = false;
+        let (mut none_left, at) = (false, self.at);
         if let Some(task) = self.task_mut(task) {
             task.live -= 1;
+            task.ready = at;
             none_left = task.live == 0;
         }
         if none_left && let Some(job) = self.job_mut(task.job) {
@@ -214,7 +237,7 @@ impl Oracle {
         task.state = state;
         if state >= State::Settled {
             task.history = Vec::new();
-            (task.result, task.other) = (None, None);
+            (task.result, task.other, task.checkpoint) = (None, None, None);
             job.open -= 1;
             let closed = job.open == 0;
             self.settled += u64::from(state == State::Settled);

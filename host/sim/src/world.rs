@@ -289,6 +289,7 @@ impl World {
                 if due.is_none_or(|due| due.0 > core_now.0 + 5) {
                     self.oracle.sample_leases(core_now.0);
                     self.oracle.sample_idle();
+                    self.oracle.sample_mode(core_now.0);
                 }
                 let (live, replayed) =
                     (self.shell.core.state_hash(), self.shell.shadow.state_hash());
@@ -296,9 +297,7 @@ impl World {
                     self.oracle.violate("state hash is replay hash", self.now);
                 }
             }
-            if let Err(violation) = self.shell.core.check() {
-                self.oracle.violate(violation.invariant, violation.detail);
-            }
+            self.check_core();
         }
         let next = self.rng.range(5_000, 60_000);
         self.after(next, Happening::Look);
@@ -320,11 +319,11 @@ impl World {
             let waiting = self.clients.waiting.len();
             self.oracle.violate("every request is answered", waiting);
         }
-        if let Err(violation) = self.shell.core.check() {
-            self.oracle.violate(violation.invariant, violation.detail);
-        }
         self.oracle.judge_urgency();
+        self.oracle.judge_choices();
+        self.oracle.judge_held();
         self.compare_replay();
+        self.check_core();
     }
 }
 

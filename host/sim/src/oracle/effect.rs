@@ -33,6 +33,7 @@ impl Oracle {
                             && job.spec.options.priority == grant.priority
                     });
                     self.want(right, "a grant says what its job says", grant);
+                    self.resumes(grant);
                 }
             }
             Effect::Welcome { epoch, session, .. } => {
@@ -92,6 +93,13 @@ impl Oracle {
                 };
                 self.want(seq.0 <= self.seq, "acknowledged is in the journal", seq);
             }
+            Effect::BlobHeld { holder, blob } => {
+                self.held.entry(*holder).or_default().insert(*blob);
+            }
+            Effect::BlobsReleased { holder } => {
+                self.held.remove(holder);
+            }
+            Effect::Refused { refusal, .. } => self.refused(refusal),
             Effect::ModeChanged { mode, .. } => {
                 self.want(*mode == self.mode, "no effect before its record", mode);
             }

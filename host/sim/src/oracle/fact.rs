@@ -8,6 +8,7 @@ use hearth_wire::{
 };
 
 use super::{Attempt, AttemptState, Job, Node, Oracle, State, Task};
+use crate::world::sim_config;
 
 impl Oracle {
     pub(super) fn fact(&mut self, fact: &Fact, truth: &dyn Fn(TaskId) -> Digest) {
@@ -61,6 +62,7 @@ impl Oracle {
                 session,
                 leases,
             } => {
+                self.weigh_choice(*node, leases);
                 for lease in leases {
                     self.weigh_urgency(*node, lease);
                     self.leased(*node, *session, lease);
@@ -75,7 +77,7 @@ impl Oracle {
                         attempt,
                     );
                     self.unlive(*attempt, AttemptState::Lost);
-                    self.add_halves(*attempt, 2);
+                    self.add_halves(*attempt, 2, true);
                 }
             }
             Fact::TasksFailed { tasks, .. } => {
@@ -121,16 +123,16 @@ impl Oracle {
                     self.reported(*node, report, truth);
                 }
             }
-            Fact::Checkpointed { attempt, task, .. } => {
-                let found = self.attempts.get(attempt);
-                let fits = found.is_some_and(|a| a.task == *task && a.state == AttemptState::Live);
-                self.want(fits, "checkpoints are of live attempts", attempt);
+            Fact::Checkpointed {
+                attempt,
+                task,
+                checkpoint,
+            } => self.checkpointed(*attempt, *task, checkpoint),
+            Fact::ModeWanted { mode } => {
+                self.wanted = (*mode != self.mode).then_some((*mode, self.at));
             }
-            Fact::ModeWanted { .. } | Fact::Suspicion { .. } | Fact::Shell(_) => {}
-            Fact::ModeChanged { mode, .. } => {
-                self.want(*mode != self.mode, "a mode change changes the mode", mode);
-                self.mode = *mode;
-            }
+            Fact::ModeChanged { mode, .. } => self.mode_changed(*mode),
+            Fact::Suspicion { .. } | Fact::Shell(_) => {}
         }
     }
 
@@ -151,6 +153,9 @@ impl Oracle {
         }
         let count = spec.inputs.count;
         self.want(count > 0, "a job has tasks", id);
+        let open = self.open_tasks_of(spec.owner) + u64::from(count);
+        let within = open <= sim_config().owner_tasks_max;
+        self.want(within, "an owner has no more open tasks than allowed", open);
         self.jobs.push(Job {
             id,
             spec: spec.clone(),
@@ -220,6 +225,7 @@ impl Oracle {
             declined: BTreeSet::new(),
             live: BTreeSet::new(),
             paused: BTreeSet::new(),
+            rates: Default::default(),
         });
         let revoked = known.standing == Standing::Revoked;
         self.want(!revoked, "revoked nodes stay out", id);
@@ -288,15 +294,22 @@ impl Oracle {
         for attempt in live.unwrap_or_default() {
             if !keep.contains(&attempt) {
                 self.unlive(attempt, AttemptState::Lost);
-                self.add_halves(attempt, halves);
+                self.add_halves(attempt, halves, false);
             }
         }
     }
 
-    pub(super) fn add_halves(&mut self, attempt: AttemptId, halves: u32) {
+    /// Counts an attempt without a result, after which its task may have to wait for a while: 50 ms,
+    /// twice as long for each attempt more, at most half a minute.
+    pub(super) fn add_halves(&mut self, attempt: AttemptId, halves: u32, waits: bool) {
+        let at = self.at;
         let task = self.attempts.get(&attempt).map(|attempt| attempt.task);
         if let Some(task) = task.and_then(|task| self.task_mut(task)) {
             task.halves += halves;
+            let doubled = (1..task.halves / 2).fold(50, |wait: u64, _| (wait * 2).min(30_000));
+            if waits && task.live == 0 {
+                task.ready = at + doubled;
+            }
         }
     }
 
@@ -310,6 +323,7 @@ impl Oracle {
             declined: BTreeSet::new(),
             live: BTreeSet::new(),
             paused: BTreeSet::new(),
+            rates: Default::default(),
         });
         let before = node.standing;
         node.standing = standing;
@@ -351,6 +365,11 @@ impl Oracle {
                 task.history.retain(|other| *other != attempt);
             }
             self.attempts.remove(&attempt);
+            self.forget_checkpoint(id, attempt);
+        }
+        let at = self.at;
+        if let Some(task) = self.task_mut(id) {
+            task.ready = at;
         }
         self.enter(id, State::Open);
     }
@@ -392,11 +411,15 @@ impl Oracle {
             .iter()
             .filter_map(|a| self.attempts.get(a))
             .filter(|a| a.node == id);
-        let (mut twice, mut failed) = (false, false);
+        let (mut twice, mut failed, mut had) = (false, false, false);
         for before in mine {
             twice |= before.state == AttemptState::Live;
-            failed |= matches!(before.state, AttemptState::Failed | AttemptState::Lost);
+            failed |= before.state == AttemptState::Failed;
+            had = true;
         }
+        let volunteer = node.kind == hearth_wire::record::NodeKind::Volunteer;
+        let early = lease.purpose != Purpose::Hedge && self.at < task.ready;
+        let spent = task.halves >= u32::from(job.spec.options.attempts_max) * 2;
         let full = node.live.len() >= limits::LEASES_PER_NODE_MAX;
         let state = task.state;
         let (free, prefetches) = (
@@ -440,7 +463,16 @@ impl Oracle {
                 format!("{} {state:?} {live}", detail()),
             );
         }
-        if failed
+        if early {
+            self.violate("a failed task waits before it is leased again", detail());
+        }
+        if spent && live == 0 {
+            self.violate("a task has as many attempts as allowed", detail());
+        }
+        if failed && volunteer {
+            self.violate("no volunteer gets what it failed", detail());
+        }
+        if had
             && !check
             && let Some(other) = self.another(task_id, id)
         {
@@ -448,6 +480,7 @@ impl Oracle {
             self.violate("a failed task goes to another node", detail);
         }
         let at = self.at;
+        let resumes = self.furthest(task_id, lease.purpose).map(|kept| kept.seq);
         self.attempts.insert(
             attempt,
             Attempt {
@@ -456,6 +489,7 @@ impl Oracle {
                 purpose: lease.purpose,
                 state: AttemptState::Live,
                 granted_at: at,
+                resumes,
             },
         );
         if let Some(job) = self.job_mut(task_id.job) {
@@ -463,6 +497,8 @@ impl Oracle {
             job.tasks[task_id.index.0 as usize].history.push(attempt);
         }
         self.make_live(attempt, task_id, id);
+        self.note_overflow(attempt);
+        self.weigh_prefetch(id, attempt);
     }
 
     /// Counts less urgent runs that got a free slot while urgent ones waited for the same node. What

@@ -42,6 +42,7 @@ impl Oracle {
             );
         }
         let checks = matches!(attempt.purpose, Purpose::Check | Purpose::Arbitrate);
+        self.measure(id, report);
         match report.verdict {
             Verdict::Settled => {
                 let allowed = match policy {
@@ -69,7 +70,10 @@ impl Oracle {
                 self.unlive(report.attempt, AttemptState::Reported);
                 self.stop_others(report.task);
                 self.enter(report.task, State::Provisional);
+                let at = self.at;
                 if let Some(task) = self.task_mut(report.task) {
+                    // Its check need not wait, though another run may have been about to.
+                    task.ready = at;
                     task.result = digest.map(|digest| (report.attempt, digest));
                 }
             }
@@ -94,7 +98,9 @@ impl Oracle {
                 self.want(allowed, "a check differs from a result", report);
                 self.unlive(report.attempt, AttemptState::Reported);
                 self.stop_others(report.task);
+                let at = self.at;
                 if let Some(task) = self.task_mut(report.task) {
+                    task.ready = at;
                     task.other = digest.map(|digest| (report.attempt, digest));
                 }
             }
@@ -133,7 +139,7 @@ impl Oracle {
                 self.want(excused || digest.is_none(), "a good report counts", report);
                 self.unlive(report.attempt, AttemptState::Void);
                 if was_live {
-                    self.add_halves(report.attempt, 1);
+                    self.add_halves(report.attempt, 1, true);
                 }
                 // A late report of an open task is as good as any.
                 let dropped = digest.is_some() && result.is_none() && !blamed;
@@ -163,6 +169,7 @@ impl Oracle {
         if matches!(cause, Inconclusive::Declined(_) | Inconclusive::Unfit(_)) {
             self.unlive(report.attempt, AttemptState::Void);
             self.attempts.remove(&report.attempt);
+            self.forget_checkpoint(report.task, report.attempt);
             if let Some(task) = self.task_mut(report.task) {
                 task.history.retain(|other| *other != report.attempt);
             }
@@ -174,14 +181,14 @@ impl Oracle {
             }
             return;
         }
-        self.unlive(report.attempt, AttemptState::Failed);
+        // Who was stopped by its owner has not failed.
+        let (state, halves) = match cause {
+            Inconclusive::Cancelled => (AttemptState::Void, 1),
+            _ => (AttemptState::Failed, 2),
+        };
+        self.unlive(report.attempt, state);
         if was_live {
-            let halves = if *cause == Inconclusive::Cancelled {
-                1
-            } else {
-                2
-            };
-            self.add_halves(report.attempt, halves);
+            self.add_halves(report.attempt, halves, true);
         }
     }
 
