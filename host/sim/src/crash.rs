@@ -31,15 +31,32 @@ pub fn crash_everywhere(seed: u64) -> CrashReport {
         ..WorldConfig::hour(seed)
     };
     let end = World::new(config).run();
-    let mut violations = end.violations;
+    let named = end.violations.into_iter();
+    let mut violations: Vec<_> = named.map(|text| format!("seed {seed}: {text}")).collect();
+    if !violations.is_empty() {
+        // The world ended early, before its last steps were durable.
+        return CrashReport {
+            steps: 0,
+            records: end.records,
+            violations,
+        };
+    }
     let mut steps = 0;
-    let mut last = usize::MAX;
+    let mut last = None;
     for (count, hash) in &end.hashes {
         // Steps without records leave the state as it was; one replay serves them all.
-        if *count == last {
+        if let Some((before, known)) = last
+            && before == *count
+        {
+            if known != *hash {
+                violations.push(format!(
+                    "seed {seed}: the state changes without a record after {count}"
+                ));
+                break;
+            }
             continue;
         }
-        last = *count;
+        last = Some((*count, *hash));
         steps += 1;
         let mut core = Coordinator::new(sim_config());
         let replayed = end.journal[..*count].iter().all(|bytes| {

@@ -17,7 +17,7 @@ mod world;
 
 pub use crash::{CrashReport, crash_everywhere};
 pub use fault::{Fault, Faults};
-pub use run::{Report, SimConfig, kept_seeds, run};
+pub use run::{Kept, Report, SimConfig, kept_seeds, run};
 
 #[cfg(test)]
 mod tests;

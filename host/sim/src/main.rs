@@ -1,9 +1,10 @@
-//! `hearth-sim --hours H --seed S`: simulates, and writes figures as JSON to standard output.
+//! `hearth-sim --hours H --seed S`: simulates, and writes figures as JSON to standard output. Seeds
+//! that once failed come first; what fails now is printed as a line to be kept with them.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use hearth_sim::{Fault, SimConfig, crash_everywhere, run};
+use hearth_sim::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, run};
 
 const USAGE: &str = "usage: hearth-sim [--hours H] [--seed S] [--crash-runs N]";
 
@@ -21,12 +22,22 @@ fn main() -> ExitCode {
         hours: options.hours,
         stop_at_violation: true,
     });
-    let mut violations = report.violations.clone();
+    let (mut violations, mut failed) = (report.violations, report.failed);
+    let kept = kept_seeds();
+    for seed in &kept {
+        violations.extend(seed.violations());
+    }
     let mut crashes = 0;
     for n in 0..options.crash_runs {
-        let crash = crash_everywhere(options.seed.wrapping_add(u64::from(n)));
+        let seed = options.seed.wrapping_add(u64::from(n));
+        let crash = crash_everywhere(seed);
         crashes += crash.steps;
+        let wrong = !crash.violations.is_empty();
+        failed.extend(wrong.then_some(Kept::Crash(seed)));
         violations.extend(crash.violations);
+    }
+    for seed in failed.iter().filter(|seed| !kept.contains(seed)) {
+        let _ = writeln!(std::io::stderr(), "add to host/sim/seeds.txt: {seed}");
     }
     let figures = [
         ("hours", u64::from(report.hours)),
@@ -38,6 +49,7 @@ fn main() -> ExitCode {
         ("records", report.records),
         ("tasks-settled", report.settled),
         ("replays", report.replays),
+        ("kept-seeds", kept.len() as u64),
         ("crash-runs", u64::from(options.crash_runs)),
         ("crash-points", crashes),
         ("violations", violations.len() as u64),

@@ -37,14 +37,62 @@ pub struct Report {
     pub faults: Faults,
     /// What must not be, with the seed of its hour. Empty if all is well.
     pub violations: Vec<String>,
+    /// The hours in which it was, to be kept.
+    pub failed: Vec<Kept>,
     /// A digest of every hour's final state. The same for the same seed.
     pub hash: Digest,
 }
 
-/// Seeds of hours that once failed. Every run of the tests simulates them again.
-pub fn kept_seeds() -> Vec<u64> {
+/// A run that once failed, or has just done so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// One simulated hour from this seed.
+    Hour(u64),
+    /// [`crate::crash_everywhere`] from this seed.
+    Crash(u64),
+}
+
+impl Kept {
+    /// What must not be and is, if anything.
+    pub fn violations(self) -> Vec<String> {
+        match self {
+            Self::Hour(seed) => {
+                let stop_at_violation = true;
+                let hours = 1;
+                run(&SimConfig {
+                    seed,
+                    hours,
+                    stop_at_violation,
+                })
+                .violations
+            }
+            Self::Crash(seed) => crate::crash_everywhere(seed).violations,
+        }
+    }
+}
+
+/// As it stands in the file of kept seeds.
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hour(seed) => write!(f, "hour {seed}"),
+            Self::Crash(seed) => write!(f, "crash {seed}"),
+        }
+    }
+}
+
+/// Seeds of runs that once failed. Every run of the simulator and of its tests goes through them again.
+pub fn kept_seeds() -> Vec<Kept> {
     let lines = include_str!("../seeds.txt").lines();
-    let seeds = lines.filter_map(|line| line.split('#').next()?.trim().parse().ok());
+    let seeds = lines.filter_map(|line| {
+        let (kind, seed) = line.split('#').next()?.trim().split_once(' ')?;
+        let seed = seed.parse().ok()?;
+        match kind {
+            "hour" => Some(Kept::Hour(seed)),
+            "crash" => Some(Kept::Crash(seed)),
+            _ => None,
+        }
+    });
     seeds.collect()
 }
 
@@ -59,6 +107,7 @@ pub fn run(config: &SimConfig) -> Report {
         replays: 0,
         faults: Faults::default(),
         violations: Vec::new(),
+        failed: Vec::new(),
         hash: Digest::default(),
     };
     // The first hour's seed is the run's, so that a kept seed is one hour.
@@ -77,6 +126,7 @@ pub fn run(config: &SimConfig) -> Report {
             .raw(end.hash.as_bytes())
             .finish();
         let failed = !end.violations.is_empty();
+        report.failed.extend(failed.then_some(Kept::Hour(seed)));
         let named = end.violations.into_iter();
         report
             .violations
