@@ -30,7 +30,7 @@ impl World {
             4 => self.second_session(),
             5 => {
                 // Rarer than the rest: each one replays the whole journal.
-                if !self.config.crashes || !self.rng.once_in(2) {
+                if !self.config.crashes || self.rng.once_in(3) {
                 } else if self.rng.once_in(5) {
                     self.crash_coordinator();
                 } else {

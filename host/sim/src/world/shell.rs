@@ -253,10 +253,13 @@ impl World {
             .flat_map(|(records, _)| records)
             .collect();
         if !records.is_empty() {
-            let kept = self.rng.below(records.len() as u64 + 1) as usize;
-            if kept < records.len() {
+            // Now and then all of it has, and only what should have left after it is lost.
+            let kept = if self.rng.once_in(4) {
+                records.len()
+            } else {
                 self.fault(Fault::TornJournal);
-            }
+                self.rng.below(records.len() as u64) as usize
+            };
             for bytes in records.into_iter().take(kept) {
                 self.make_durable(bytes);
             }
