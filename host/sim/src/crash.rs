@@ -4,7 +4,8 @@ use hearth_core::Coordinator;
 use hearth_wire::codec;
 use hearth_wire::record::Record;
 
-use crate::world::{World, WorldConfig, sim_config};
+use crate::run::live;
+use crate::world::{WorldConfig, sim_config};
 
 /// What crashing everywhere has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,16 @@ pub fn crash_everywhere(seed: u64) -> CrashReport {
         keep_hashes: true,
         ..WorldConfig::hour(seed)
     };
-    let end = World::new(config).run();
+    let end = match live(config) {
+        Ok(end) => end,
+        Err(text) => {
+            return CrashReport {
+                steps: 0,
+                records: 0,
+                violations: vec![text],
+            };
+        }
+    };
     let named = end.violations.into_iter();
     let mut violations: Vec<_> = named.map(|text| format!("seed {seed}: {text}")).collect();
     if !violations.is_empty() {

@@ -1,10 +1,12 @@
 //! A run: as many worlds as it takes, one simulated hour each.
 
+use std::panic::AssertUnwindSafe;
+
 use hearth_wire::{Digest, Hasher};
 
 use crate::fault::Faults;
 use crate::rng::Rng;
-use crate::world::{World, WorldConfig};
+use crate::world::{End, World, WorldConfig};
 
 /// What to simulate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +98,13 @@ pub fn kept_seeds() -> Vec<Kept> {
     seeds.collect()
 }
 
+/// Lives through a world. A panic in core is a violation like any other, and must not hide its seed.
+pub(crate) fn live(config: WorldConfig) -> Result<End, String> {
+    let seed = config.seed;
+    let world = AssertUnwindSafe(|| World::new(config).run());
+    std::panic::catch_unwind(world).map_err(|_| format!("seed {seed}: a panic, told of above"))
+}
+
 /// Simulates hours one after another.
 pub fn run(config: &SimConfig) -> Report {
     let mut report = Report {
@@ -114,8 +123,18 @@ pub fn run(config: &SimConfig) -> Report {
     let mut seeds = Rng::new(config.seed);
     for hour in 0..config.hours {
         let seed = if hour == 0 { config.seed } else { seeds.next() };
-        let end = World::new(WorldConfig::hour(seed)).run();
         report.hours += 1;
+        let end = match live(WorldConfig::hour(seed)) {
+            Ok(end) => end,
+            Err(text) => {
+                report.failed.push(Kept::Hour(seed));
+                report.violations.push(text);
+                if config.stop_at_violation {
+                    break;
+                }
+                continue;
+            }
+        };
         report.events += end.events;
         report.records += end.records;
         report.settled += end.settled;
