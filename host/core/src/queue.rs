@@ -15,9 +15,11 @@ pub(crate) type OwnerIndex = u32;
 /// How far an owner's compute may run ahead of the least served owner's while its deadlines still go
 /// first, in microseconds: deadlines order work, they do not buy a larger share.
 const DEADLINE_BURST_MICROS: u64 = 60_000_000;
-/// Jobs looked at for one node before the rest waits for another one: a node that declined the
-/// releases of many jobs costs no more than this.
+/// Jobs looked at for one node, and those looked at once more when it may have nothing of the first
+/// ones, because it declined their releases or failed their tasks. Beyond these the rest waits for
+/// another node.
 pub(crate) const CANDIDATES_MAX: usize = 16;
+pub(crate) const CANDIDATES_MORE_MAX: usize = 1_024;
 
 /// Somebody who submits jobs.
 #[derive(Debug)]
@@ -189,16 +191,17 @@ impl Queue {
         self.order.first().map(|(served, _)| *served)
     }
 
-    /// Jobs in the order in which they should be served, at most [`CANDIDATES_MAX`] of each kind.
-    /// `least` is the [`Queue::least`] of all queues that compete.
+    /// Jobs in the order in which they should be served, at most `most` of each kind. `least` is the
+    /// [`Queue::least`] of all queues that compete.
     pub(crate) fn candidates<'a>(
         &'a self,
         owners: &'a Owners,
         priority: Priority,
         least: u64,
+        most: usize,
     ) -> impl Iterator<Item = Candidate> + 'a {
         let served = move |owner| owners.at(owner).map_or(0, |o| o.served[priority as usize]);
-        let urgent = self.deadlines.iter().take(CANDIDATES_MAX);
+        let urgent = self.deadlines.iter().take(most);
         let urgent = urgent.filter_map(move |(deadline, entry)| {
             let served = served(entry.owner);
             (served <= least.saturating_add(DEADLINE_BURST_MICROS)).then_some(Candidate {
@@ -215,7 +218,7 @@ impl Queue {
                 entry: *entry,
             })
         });
-        urgent.chain(fair.take(CANDIDATES_MAX))
+        urgent.chain(fair.take(most))
     }
 
     /// Every entry, for checks.
@@ -256,7 +259,8 @@ mod tests {
 
     fn order(queue: &Queue, owners: &Owners) -> Vec<u64> {
         let mut seen = Vec::new();
-        for candidate in queue.candidates(owners, Priority::Medium, queue.least().unwrap_or(0)) {
+        for candidate in queue.candidates(owners, Priority::Medium, queue.least().unwrap_or(0), 16)
+        {
             if !seen.contains(&candidate.entry.job.0) {
                 seen.push(candidate.entry.job.0);
             }
@@ -284,7 +288,10 @@ mod tests {
         queue.remove(entry(1, 0), None, 0);
         queue.remove(entry(3, 2), Some(Millis(100)), DEADLINE_BURST_MICROS + 1);
         assert!(queue.is_empty());
-        assert_eq!(queue.candidates(&owners, Priority::Medium, 0).count(), 0);
+        assert_eq!(
+            queue.candidates(&owners, Priority::Medium, 0, 16).count(),
+            0
+        );
     }
 
     #[test]

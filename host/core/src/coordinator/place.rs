@@ -15,7 +15,7 @@ use super::Turn;
 use crate::Coordinator;
 use crate::job::Lane;
 use crate::node::NodeIndex;
-use crate::queue::{Candidate, order_of_turn};
+use crate::queue::{CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, order_of_turn};
 use crate::shape::{Group, GroupIndex, IdleAt, ShapeIndex};
 use crate::time::Timer;
 
@@ -27,6 +27,18 @@ const CHUNKS_MAX: usize = 64;
 const TRIES_MAX: usize = 256;
 /// Idle local hosts that are asked again whenever anything else was freed. There is one, as a rule.
 const LOCALS_MAX: usize = 4;
+
+/// Tasks that a node may have, and what for.
+type Tasks = Vec<(hearth_wire::TaskId, hearth_wire::record::Purpose)>;
+
+/// What came of a look at the first jobs of the queues.
+enum Look {
+    Found(Tasks),
+    /// There is nothing for the node, now or behind these.
+    Nothing,
+    /// The node may have nothing of these, and others stand behind them.
+    Barred,
+}
 
 impl Coordinator {
     pub(super) fn place(&mut self, turn: &mut Turn<'_>) {
@@ -81,57 +93,85 @@ impl Coordinator {
     }
 
     /// The next chunk of tasks for a node.
-    fn best_for(
-        &self,
-        turn: &Turn<'_>,
-        index: NodeIndex,
-        prefetch: bool,
-    ) -> Option<Vec<(hearth_wire::TaskId, hearth_wire::record::Purpose)>> {
+    fn best_for(&self, turn: &Turn<'_>, index: NodeIndex, prefetch: bool) -> Option<Tasks> {
         let node = self.nodes.at(index)?;
         let group = self.fits.group(node.group?)?;
         let order = self.priorities(turn, group.shapes.as_slice());
         for priority in order {
-            let queues = group.shapes.iter().filter_map(|s| self.fits.shape(*s));
-            let queues = queues.map(|shape| &shape.queues[priority as usize]);
-            let least = queues.clone().filter_map(|queue| queue.least()).min();
-            let Some(least) = least else {
-                continue;
+            // A turn that aging gave to less urgent work is one task long.
+            let most = if priority == order[0] && priority != Priority::High {
+                1
+            } else {
+                CHUNK
             };
-            let mut best: Vec<Candidate> = queues
-                .flat_map(|queue| queue.candidates(&self.owners, priority, least))
-                .collect();
-            best.sort_unstable();
-            for candidate in best {
-                let entry = candidate.entry;
-                let Some(job) = self.jobs.get(&entry.job) else {
-                    continue;
-                };
-                // A job of another shape of the same group may stand in a queue for both lanes.
-                let fits = job
-                    .shape_of(entry.lane)
-                    .is_some_and(|s| group.shapes.contains(&s));
-                let room = if prefetch {
-                    node.room(job.release)
-                        .min(self.share(job, node.free_slots()))
-                } else {
-                    node.free_slots()
-                };
-                if !fits || room == 0 {
-                    continue;
-                }
-                // A turn that aging gave to less urgent work is one task long.
-                let most = if priority == order[0] && priority != Priority::High {
-                    1
-                } else {
-                    room.min(CHUNK)
-                };
-                let tasks = self.pick(turn, index, job, entry.lane, most);
-                if !tasks.is_empty() {
-                    return Some(tasks);
+            for look in [CANDIDATES_MAX, CANDIDATES_MORE_MAX] {
+                match self.best_of(turn, index, priority, prefetch, most, look) {
+                    Look::Found(tasks) => return Some(tasks),
+                    Look::Nothing => break,
+                    Look::Barred => {}
                 }
             }
         }
         None
+    }
+
+    /// The best of the first `look` jobs of each queue of a priority that the node may have.
+    fn best_of(
+        &self,
+        turn: &Turn<'_>,
+        index: NodeIndex,
+        priority: Priority,
+        prefetch: bool,
+        most: usize,
+        look: usize,
+    ) -> Look {
+        let Some(node) = self.nodes.at(index) else {
+            return Look::Nothing;
+        };
+        let group = node.group.and_then(|group| self.fits.group(group));
+        let shapes = group.map_or(&[][..], |group| group.shapes.as_slice());
+        let queues = shapes.iter().filter_map(|shape| self.fits.shape(*shape));
+        let queues = queues.map(|shape| &shape.queues[priority as usize]);
+        let least = queues.clone().filter_map(|queue| queue.least()).min();
+        let Some(least) = least else {
+            return Look::Nothing;
+        };
+        let more = queues.clone().any(|queue| queue.len() > look);
+        let mut best: Vec<Candidate> = queues
+            .flat_map(|queue| queue.candidates(&self.owners, priority, least, look))
+            .collect();
+        best.sort_unstable();
+        let mut barred = false;
+        for candidate in best {
+            let entry = candidate.entry;
+            let Some(job) = self.jobs.get(&entry.job) else {
+                continue;
+            };
+            // A job of another shape of the same group may stand in a queue for both lanes.
+            let fits = job
+                .shape_of(entry.lane)
+                .is_some_and(|shape| shapes.contains(&shape));
+            let room = if prefetch {
+                node.room(job.release)
+                    .min(self.share(job, node.free_slots()))
+            } else {
+                node.free_slots()
+            };
+            if !fits || room == 0 {
+                continue;
+            }
+            let tasks = self.pick(turn, index, job, entry.lane, room.min(most));
+            if !tasks.is_empty() {
+                return Look::Found(tasks);
+            }
+            // The local host passes by what volunteers will do: no reason to look any further.
+            barred |= node.kind != NodeKind::Local || node.declined.contains(&job.release);
+        }
+        if barred && more && node.free_slots() > 0 {
+            Look::Barred
+        } else {
+            Look::Nothing
+        }
     }
 
     /// Near the end of a job nothing is put aside: what waits is shared by all slots.

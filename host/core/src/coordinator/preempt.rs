@@ -59,9 +59,9 @@ impl Coordinator {
             return None;
         }
         let queue = &self.fits.shape(shape)?.queues[Priority::High as usize];
-        let mut wanted = queue
-            .candidates(&self.owners, Priority::High, queue.least()?)
-            .take(CANDIDATES_MAX);
+        let least = queue.least()?;
+        let wanted = queue.candidates(&self.owners, Priority::High, least, CANDIDATES_MAX);
+        let mut wanted = wanted.take(CANDIDATES_MAX);
         wanted.find(|candidate| {
             let job = self.jobs.get(&candidate.entry.job);
             job.is_some_and(|job| {

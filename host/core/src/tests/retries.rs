@@ -204,6 +204,12 @@ fn a_node_that_declines_gets_no_more_of_the_release() {
     let outcome = Outcome::Inconclusive(Inconclusive::Declined("not here".to_owned()));
     world.report(&node, &grant, outcome).told(job);
     drop(world.live(600_000));
+    // However many jobs of it stand in front of others.
+    for _ in 0..40 {
+        let spec = world.spec(declined, 1);
+        let (job, mut seen) = world.submit(spec);
+        seen.told(job);
+    }
     let spec = world.spec(fine, 1);
     let (second, mut seen) = world.submit(spec);
     assert_eq!(seen.grant(&node).task.job, second);
