@@ -33,6 +33,8 @@ pub(crate) struct Oracle {
     pub(crate) seq: u64,
     pub(crate) at: u64,
     pub(crate) epoch: Option<Epoch>,
+    /// When the coordinator last started.
+    started_at: u64,
     pub(crate) releases: BTreeMap<ReleaseId, (ReleaseFacts, bool)>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) nodes: BTreeMap<NodeId, Node>,

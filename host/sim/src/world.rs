@@ -289,6 +289,7 @@ impl World {
                 if due.is_none_or(|due| due.0 > core_now.0 + 5) {
                     self.oracle.sample_leases(core_now.0);
                     self.oracle.sample_idle();
+                    self.oracle.sample_again(core_now.0);
                     self.oracle.sample_mode(core_now.0);
                 }
                 let (live, replayed) =

@@ -18,7 +18,7 @@ impl Oracle {
                     .epoch
                     .is_none_or(|before| epoch.counter > before.counter);
                 self.want(rises, "epochs rise", epoch);
-                self.epoch = Some(*epoch);
+                (self.epoch, self.started_at) = (Some(*epoch), self.at);
                 self.sessions.clear();
                 for node in self.nodes.values_mut() {
                     node.profile = None;
@@ -318,7 +318,7 @@ impl Oracle {
             profile: None,
             kind: hearth_wire::record::NodeKind::Volunteer,
             capacity: Default::default(),
-            standing,
+            standing: Standing::Good,
             draining: false,
             declined: BTreeSet::new(),
             live: BTreeSet::new(),

@@ -1,9 +1,12 @@
 //! What must hold whenever everything is durable and nothing is due: no work waits for nothing.
 
-use hearth_wire::record::NodeKind;
-use hearth_wire::{Placement, TrustPolicy};
+use std::collections::BTreeSet;
 
-use super::{Job, Node, Oracle, State};
+use hearth_wire::record::NodeKind;
+use hearth_wire::{NodeId, Placement, TrustPolicy};
+
+use super::{AttemptState, Job, Node, Oracle, State, Task};
+use crate::world::sim_config;
 
 impl Oracle {
     /// No node that may have a fresh task idles; the local host counts when nobody else can.
@@ -41,6 +44,58 @@ impl Oracle {
         }
     }
 
+    /// No task that waits again waits for nothing: a node that idles and had it not gets it, the local
+    /// host once volunteers had their turn; and when nobody is left who had it not, who had it may try
+    /// again, but no volunteer that failed it.
+    pub(crate) fn sample_again(&mut self, now: u64) {
+        let jobs = self.open_jobs.iter().map(|job| &self.jobs[*job]);
+        let mut found = jobs.filter_map(|job| {
+            let waits = |task: &&Task| {
+                let waits = task.state == State::Open && task.live == 0;
+                waits && !task.history.is_empty() && task.ready <= now
+            };
+            // Core looks at the first few; this one is certainly among them.
+            let task = job
+                .tasks
+                .iter()
+                .filter(waits)
+                .min_by_key(|task| task.ready)?;
+            let idle = self.who_should_take(job, task)?;
+            Some(format!("{} {task:?} waits, {idle} idles", job.id))
+        });
+        if let Some(detail) = found.next() {
+            self.violate("no node idles beside work that it may have", detail);
+        }
+    }
+
+    fn who_should_take(&self, job: &Job, task: &Task) -> Option<NodeId> {
+        let history = task.history.iter().filter_map(|id| self.attempts.get(id));
+        let had: BTreeSet<_> = history.clone().map(|attempt| attempt.node).collect();
+        let failed = history.filter(|attempt| attempt.state == AttemptState::Failed);
+        let failed: BTreeSet<_> = failed.map(|attempt| attempt.node).collect();
+        let takers: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| {
+                let declined = node.declined.contains(&job.spec.release);
+                node.is_usable() && !declined && self.fits(node, job, false)
+            })
+            .collect();
+        let new = |kind: fn(NodeKind) -> bool| {
+            let mut all = takers.iter();
+            all.any(|(id, node)| kind(node.kind) && !had.contains(id))
+        };
+        let (any_new, volunteer_new) = (new(|_| true), new(|kind| kind != NodeKind::Local));
+        let anywhere = job.spec.options.placement == Placement::Anywhere
+            && job.spec.options.trust != TrustPolicy::Local;
+        let mut idle = takers.iter().filter(|(_, node)| node.free_slots() > 0);
+        let should = idle.find(|(id, node)| match had.contains(id) {
+            false => node.kind != NodeKind::Local || !anywhere || !volunteer_new,
+            true => !any_new && (node.kind != NodeKind::Volunteer || !failed.contains(id)),
+        });
+        should.map(|(id, _)| **id)
+    }
+
     /// Urgent work is not passed over more often than aging allows (three turns of eight).
     pub(crate) fn judge_urgency(&mut self) {
         let (late, urgent) = (self.late_leases, self.urgent_leases);
@@ -59,12 +114,17 @@ impl Oracle {
                 .nodes
                 .get(&attempt.node)
                 .is_some_and(|n| n.paused.contains(id));
-            attempt.state == super::AttemptState::Live
-                && !paused
-                && now > attempt.granted_at + lease
+            attempt.state == AttemptState::Live && !paused && now > attempt.granted_at + lease
         });
         if let Some(id) = overdue.map(|(id, _)| *id) {
             self.violate("leases end", id);
+        }
+        // After a start nodes have a while to come back; then their tasks wait again.
+        let away = self.nodes.iter();
+        let mut away = away.filter(|(_, node)| node.profile.is_none() && !node.live.is_empty());
+        let due = self.started_at + sim_config().reconnect_millis;
+        if let Some(id) = away.next().map(|(id, _)| *id).filter(|_| now > due) {
+            self.violate("nobody waits for a node that does not come back", id);
         }
         let late = self.open_jobs.iter().map(|job| &self.jobs[*job]);
         let late = late.filter(|job| job.expires.is_some_and(|at| now > at));
