@@ -161,11 +161,12 @@ impl Job {
         }
     }
 
-    /// When the next task of a lane that is not ready becomes so.
+    /// When the next task that is not ready becomes so. Others that are ready may wait in front of it,
+    /// because the nodes that idle may not have them.
     pub(crate) fn next_wake(&self, now: Millis) -> Option<Millis> {
         let later = |set: &BTreeSet<(Millis, u32)>| {
-            let at = set.first()?.0;
-            (at > now).then_some(at)
+            let mut later = set.range((now.plus(1), 0)..);
+            later.next().map(|(at, _)| *at)
         };
         match (later(&self.runs), later(&self.checks)) {
             (Some(a), Some(b)) => Some(a.min(b)),

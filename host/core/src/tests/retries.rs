@@ -80,6 +80,27 @@ fn no_volunteer_gets_what_it_failed() {
 }
 
 #[test]
+fn a_task_that_nobody_may_have_does_not_hide_one_that_is_ready_later() {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.volunteer(2);
+    let spec = world.spec(release, 2);
+    let (job, mut seen) = world.submit(spec);
+    let grants = seen.grants(&node);
+    seen.told(job);
+    drop(seen);
+    world.report(&node, &grants[0], host_fault()).told(job);
+    drop(world.live(1_000));
+    // Its owner stopped it, so the node may have it again.
+    let stopped = Outcome::Inconclusive(Inconclusive::Cancelled);
+    world.report(&node, &grants[1], stopped).told(job);
+    drop(world.live(49));
+    let mut seen = world.live(1);
+    assert_eq!(seen.grant(&node).task, grants[1].task);
+    seen.told(job);
+}
+
+#[test]
 fn the_local_host_takes_what_volunteers_failed_and_tries_again_itself() {
     let mut world = World::new();
     let release = world.release();
