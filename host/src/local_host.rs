@@ -141,6 +141,7 @@ impl LocalHostBuilder {
         let config = PoolConfig {
             launcher: self.launcher(),
             runners,
+            idle_time: Duration::from_secs(10),
             slots_per_runner,
             memory_bytes: self.memory_bytes,
             artefacts: self.cache,

@@ -47,8 +47,10 @@ const START_TRIES: u64 = 3;
 pub struct PoolConfig {
     /// How runner and compile processes are started.
     pub launcher: Launcher,
-    /// Runner processes.
+    /// Runner processes at most. Their number follows the work that waits; one is always there.
     pub runners: u16,
+    /// How long a runner is kept for which there is no work: work comes in bursts.
+    pub idle_time: Duration,
     /// Attempts that run at once in one runner; must be what the runner was told.
     pub slots_per_runner: u16,
     /// Memory for all attempts together, in bytes: an attempt starts when its limit fits.

@@ -329,6 +329,7 @@ pub(crate) fn pool(
             compiler_args: vec!["__compiler".to_owned()],
         },
         runners: cores,
+        idle_time: Duration::from_secs(10),
         slots_per_runner: 1,
         memory_bytes,
         artefacts: Some(artefacts.to_owned()),

@@ -114,10 +114,10 @@ fn resuming_changes_nothing() {
     let expected = host.run(|| run(Input { exponent })).unwrap();
     assert!(host.checkpoints().len() > 60);
     assert_eq!(host.progress().last(), Some(&(1281, Some(1281))));
-    for state in host.checkpoints() {
+    for (done, state) in host.checkpoints().iter().enumerate() {
         let mut resumed = Host::new().with_checkpoint(state.clone());
         assert_eq!(resumed.run(|| run(Input { exponent })).unwrap(), expected);
-        assert!(resumed.progress().len() < host.progress().len());
+        assert_eq!(resumed.progress().len() + done, host.progress().len());
     }
 }
 

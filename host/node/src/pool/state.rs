@@ -207,6 +207,8 @@ pub(super) struct State {
     deaths: u64,
     deaths_in_row: u32,
     restart_at: Option<Instant>,
+    /// Since when there are more runners than work.
+    surplus_since: Option<Instant>,
     pub(super) last_trouble: Option<String>,
     pub(super) closed: bool,
     actions: Vec<Action>,
@@ -232,6 +234,7 @@ impl State {
             deaths: 0,
             deaths_in_row: 0,
             restart_at: None,
+            surplus_since: None,
             last_trouble: None,
             closed: false,
             actions: Vec::new(),

@@ -17,6 +17,7 @@ pub(crate) fn config(launcher: Launcher) -> PoolConfig {
     PoolConfig {
         launcher,
         runners: 2,
+        idle_time: Duration::from_secs(10),
         slots_per_runner: 1,
         memory_bytes: 1 << 30,
         artefacts: None,
@@ -281,6 +282,35 @@ async fn urgent_work_passes_parked_work() {
     pool.set_slots(1);
     let (ended, _) = collect(&mut low, 1).await;
     assert_eq!(ended[&AttemptId(3)], returned("late"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runners_follow_the_work_that_waits() {
+    let mut config = config(fake::program());
+    (config.runners, config.idle_time) = (3, Duration::from_millis(300));
+    let pool = Pool::start(config).await.unwrap();
+    let processes = async |wanted: usize| {
+        let begun = std::time::Instant::now();
+        while pool.status().pids.len() != wanted {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "never {wanted} runners"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    processes(1).await;
+    let (sink, mut events) = events();
+    let runs = (1..=5)
+        .map(|attempt| spec(attempt, "c", "sleep 400"))
+        .collect();
+    assert!(pool.submit(runs, &sink).is_empty());
+    processes(3).await;
+    collect(&mut events, 5).await;
+    processes(1).await;
+    assert_eq!(outcome(&pool, spec(6, "c", "echo a")).await, returned("a"));
+    assert_eq!(pool.status().runner_deaths, 0, "idle runners end in peace");
+    pool.shutdown().await;
 }
 
 /// The kernel kills what is largest when memory is short: once is not the component's fault.

@@ -139,7 +139,7 @@ fn live_tasks_are_refused_by_name() {
         "task-live",
         &[],
         r#"(module
-          (import "hearth:task/deadline@0.1.0" "remaining-ns" (func $left (result i64)))
+          (import "hearth:task/deadline@0.1.0" "get-remaining" (func $left (result i64)))
           (memory (export "memory") 1)
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
           (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
@@ -150,7 +150,7 @@ fn live_tasks_are_refused_by_name() {
         text.contains("deadline@0.1.0: live tasks are not run by this host"),
         "{text}"
     );
-    assert!(text.contains("- remaining-ns"), "{text}");
+    assert!(text.contains("- get-remaining"), "{text}");
 }
 
 #[test]

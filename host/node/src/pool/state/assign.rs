@@ -58,28 +58,42 @@ impl State {
         }
     }
 
-    /// As many runners as configured, and one more for each that only holds parked attempts.
+    /// As many runners as there is work for, at least one and at most as configured, and one more for
+    /// each that only holds parked attempts.
     fn fill_runners(&mut self, now: Instant) {
         if self.restart_at.is_some_and(|at| at > now) {
             return;
         }
         self.restart_at = None;
         let live = self.runners.values().filter(|r| !r.retiring).count();
-        let base = usize::from(self.config.runners);
+        let most = usize::from(self.config.runners);
         let parked = self.runners.values().filter(|r| r.parked_only()).count();
-        let wanted = base + parked.min(base);
+        let parked = parked.min(most);
+        let active: usize = self.runners.values().map(Runner::active).sum();
+        let work = active + self.queue.len();
+        let wanted = work.div_ceil(self.config.slots_per_runner.into());
+        let wanted = wanted.clamp(1, most) + parked;
         for _ in live..wanted {
             self.spawn(now);
         }
-        if live > wanted {
-            let idle = self
-                .runners
-                .iter()
-                .find(|(_, r)| !r.retiring && r.sent.is_empty() && r.ready.is_some());
-            if let Some(id) = idle.map(|(id, _)| *id) {
-                self.retire(id);
-            }
+        if live <= wanted {
+            self.surplus_since = None;
+            return;
         }
+        let kept_until = *self.surplus_since.get_or_insert(now) + self.config.idle_time;
+        // A runner beyond those that are configured stood in for a parked one, and is not kept.
+        if live <= most + parked && now < kept_until {
+            self.timers.insert((kept_until, Timer::Look));
+            return;
+        }
+        let idle = self
+            .runners
+            .iter()
+            .find(|(_, r)| !r.retiring && r.sent.is_empty() && r.ready.is_some());
+        if let Some(id) = idle.map(|(id, _)| *id) {
+            self.retire(id);
+        }
+        self.surplus_since = None;
     }
 
     fn spawn(&mut self, now: Instant) {
