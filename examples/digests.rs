@@ -1,6 +1,8 @@
 //! Prints digest and fuel of a component on each input as JSON lines, to be compared between machines:
 //! `cargo run --example digests -- [--pulley] COMPONENT MEDIA-TYPE INPUT-FILE…`
 
+#![allow(clippy::print_stdout)]
+
 use hearth::{Component, LocalHost};
 use serde_json::json;
 

@@ -112,7 +112,10 @@ fn a_task_ends_at_its_deadline_and_a_job_at_its_end() {
     let deadline = RunOutcome::Inconclusive(Inconclusive::Deadline);
     let job = host.job(&component).input("a");
     let outcomes = ended(job.deadline(Duration::from_millis(300)));
-    assert_eq!(outcomes.collect::<Vec<_>>(), [deadline.clone()]);
+    assert_eq!(
+        outcomes.collect::<Vec<_>>(),
+        std::slice::from_ref(&deadline)
+    );
     // More tasks than slots: those that never started end as well.
     let job = host.job(&component).inputs(["a"; 9]);
     let outcomes = ended(job.ends_at(Instant::now() + Duration::from_millis(300)));
