@@ -28,12 +28,23 @@ pub(crate) struct Host {
     pub(crate) resume: Option<Resume>,
     /// The instance stands and runs on the task's own fuel.
     pub(crate) standing: bool,
-    /// The guest has loaded its state and not saved since.
-    restoring: bool,
+    restoring: Restoring,
     pub(crate) table: ResourceTable,
     pub(crate) random: wasi::Random,
     /// Made when the first file function is called, which few components do.
     pub(crate) files: Option<WasiCtx>,
+}
+
+/// How far a resumed guest is with its old state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restoring {
+    /// The guest has not loaded it.
+    NotYet,
+    /// The guest has loaded it and not saved since.
+    Loaded,
+    /// The guest has saved since. The meter is never put back again: a guest that loads and saves in a
+    /// circle pays for it.
+    Over,
 }
 
 impl Host {
@@ -55,7 +66,7 @@ impl Host {
             voice,
             resume,
             standing: false,
-            restoring: false,
+            restoring: Restoring::NotYet,
             table,
             random: wasi::Random::new(seed),
             files: None,
@@ -221,17 +232,18 @@ fn load(store: &mut StoreContextMut<'_, Host>) -> Result<(Option<Vec<u8>>,)> {
     };
     // The way from the start to here is part of what the state had cost already, so the meter goes on
     // from there. What restoring costs is taken back by the first `save` of the same state.
-    if !store.data().restoring {
+    if store.data().restoring == Restoring::NotYet {
         set_used(store, resume.fuel_used)?;
-        store.data_mut().restoring = true;
+        store.data_mut().restoring = Restoring::Loaded;
     }
     charge(store, resume.state.len())?;
     Ok((Some(resume.state),))
 }
 
 fn save(store: &mut StoreContextMut<'_, Host>, state: &WasmList<u8>) -> Result<()> {
-    if store.data().restoring {
-        store.data_mut().restoring = false;
+    settle(store)?;
+    if store.data().restoring == Restoring::Loaded {
+        store.data_mut().restoring = Restoring::Over;
         let resumed = store
             .data()
             .resume
@@ -239,13 +251,15 @@ fn save(store: &mut StoreContextMut<'_, Host>, state: &WasmList<u8>) -> Result<(
             .filter(|resume| resume.state == state.as_le_slice(store.as_context()))
             .map(|resume| resume.fuel_used);
         // A guest that saves what it has just loaded is where that state was made: from here on it is
-        // the same run, and the meter says so.
-        if let Some(used) = resumed {
+        // the same run, and the meter says so, if what lies between can have been restoring.
+        if let Some(used) = resumed
+            && fuel_used(store)?.saturating_sub(used)
+                < rules::restoring_fuel_max(&store.data().limits)
+        {
             set_used(store, used)?;
         }
     }
-    settle(store)?;
-    let used = store.data().limits.fuel.saturating_sub(store.get_fuel()?);
+    let used = fuel_used(store)?;
     let bytes = state.as_le_slice(store.as_context());
     let fits = bytes.len() as u64 <= store.data().limits.checkpoint_bytes;
     let len = bytes.len();
@@ -257,6 +271,10 @@ fn save(store: &mut StoreContextMut<'_, Host>, state: &WasmList<u8>) -> Result<(
         }
     }
     charge(store, len)
+}
+
+fn fuel_used(store: &StoreContextMut<'_, Host>) -> Result<u64> {
+    Ok(store.data().limits.fuel.saturating_sub(store.get_fuel()?))
 }
 
 fn set_used(store: &mut StoreContextMut<'_, Host>, used: u64) -> Result<()> {

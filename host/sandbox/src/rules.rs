@@ -4,7 +4,7 @@
 use hearth_wire::{Hasher, TaskLimits};
 
 /// Raised when a rule changes that is code and not a number here.
-pub(crate) const REVISION: u64 = 2;
+pub(crate) const REVISION: u64 = 3;
 
 /// Fuel for instantiation, apart from the task's: enough to copy the data of the largest component and
 /// for a start function that prepares something, half a second at most. What is left of it is lost.
@@ -40,6 +40,12 @@ pub(crate) fn carry_bytes_max(limits: &TaskLimits) -> u64 {
         .max(limits.checkpoint_bytes)
         .saturating_add(CARRY_BYTES_EXTRA)
         .max(CARRY_BYTES_MIN)
+}
+
+/// Fuel above which what a resumed guest does before its first save is not restoring any more, and which
+/// it must have left at its end to be believed: far more than restoring a state can cost or save.
+pub(crate) fn restoring_fuel_max(limits: &TaskLimits) -> u64 {
+    limits.fuel / 16
 }
 
 /// Adds every rule to the engine id.

@@ -94,12 +94,6 @@ pub struct Ran {
     pub log_bytes_dropped: u64,
 }
 
-/// Fuel that a resumed attempt must have left for its return to be believed: far more than what
-/// restoring a state can cost or save.
-fn spare_fuel(limits: &TaskLimits) -> u64 {
-    limits.fuel / 16
-}
-
 impl Sandbox {
     /// Runs one attempt to its end. Dropping the future ends the guest.
     ///
@@ -271,7 +265,7 @@ async fn until_stopped(
 
 fn believed(outcome: &RunOutcome, fuel_used: u64, limits: &TaskLimits) -> bool {
     match outcome {
-        RunOutcome::Returned { .. } => limits.fuel - fuel_used >= spare_fuel(limits),
+        RunOutcome::Returned { .. } => limits.fuel - fuel_used >= rules::restoring_fuel_max(limits),
         // Stopped from outside: there is nothing to find out.
         RunOutcome::Inconclusive(cause) => !matches!(
             cause,

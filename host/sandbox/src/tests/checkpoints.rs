@@ -138,3 +138,52 @@ fn checkpoint_flood_changes_nothing() {
     assert_eq!(states, [], "each is larger than the manifest allows");
     assert_eq!(run(&flood, &request(b"hello")).fuel_used, ran.fuel_used);
 }
+
+#[test]
+fn restoring_gives_fuel_back_once() {
+    // Saves a state, and with one loads, works and saves it again and again: without an end, if each
+    // round put the meter back to where the state was made.
+    let endless = guest(
+        "(call $save (i32.const 4096) (i32.const 12))
+         (call $load (i32.const 2048))
+         (if (i32.load8_u (i32.const 2048)) (then
+           (loop $l
+             (call $load (i32.const 2048))
+             (call $save (i32.const 4096) (i32.const 12))
+             (local.set $i (i32.add (local.get $i) (i32.const 1)))
+             (br_if $l (i32.lt_u (local.get $i) (i32.const 10000))))))
+         (call $ok (local.get $body) (local.get $len))",
+    );
+    let (whole, states) = kept(&NATIVE, &endless, request(b"hello"));
+    let mut resumed = request(b"hello");
+    resumed.resume = states.first().cloned();
+    let ran = run(&endless, &resumed);
+    assert_eq!(ran.outcome, whole.outcome);
+    // The least that 10,000 rounds of two calls can cost.
+    assert!(
+        ran.fuel_used - whole.fuel_used > 10_000 * 2 * crate::rules::CALL_FUEL,
+        "{} resumed, {} at once",
+        ran.fuel_used,
+        whole.fuel_used
+    );
+}
+
+#[test]
+fn work_done_before_the_first_save_is_not_given_back() {
+    // With a state it works hard before it saves that state again.
+    let worker = guest(
+        "(call $load (i32.const 2048))
+         (if (i32.load8_u (i32.const 2048)) (then
+           (loop $l
+             (local.set $i (i32.add (local.get $i) (i32.const 1)))
+             (br_if $l (i32.lt_u (local.get $i) (i32.const 2000000))))))
+         (call $save (i32.const 4096) (i32.const 12))
+         (call $ok (local.get $body) (local.get $len))",
+    );
+    let (whole, states) = kept(&NATIVE, &worker, request(b"hello"));
+    let mut resumed = request(b"hello");
+    resumed.resume = states.first().cloned();
+    let ran = run(&worker, &resumed);
+    assert_eq!(ran.outcome, whole.outcome);
+    assert!(ran.fuel_used - whole.fuel_used > 2_000_000);
+}
