@@ -30,8 +30,8 @@ fn another_volunteer_goes_on_from_the_checkpoint_of_a_killed_one() {
     let metadata = &results[0]["result"]["metadata"];
     assert_eq!(metadata["node_name"], "grace");
 
-    // Resuming changed nothing in the outcome. The fuel is the same but for the guest's allocator, whose
-    // free lists are not in a snapshot: a millionth of it.
+    // Resuming changed nothing in the outcome. The fuel is the same up to the last snapshot, to the unit;
+    // after it the guest allocates for its answer, from free lists that no snapshot holds.
     let component = guest("mersenne");
     let limits = hearth::task_tools::load(&component).unwrap().draft.limits;
     let host = LocalHost::in_process().unwrap();
@@ -50,7 +50,7 @@ fn another_volunteer_goes_on_from_the_checkpoint_of_a_killed_one() {
     );
     let (resumed, whole) = (metadata["fuel_used"].as_u64().unwrap(), whole[0].fuel_used);
     assert!(
-        resumed.abs_diff(whole) < whole / 100_000,
+        resumed.abs_diff(whole) < 1_000,
         "{resumed} resumed, {whole} at once"
     );
 }

@@ -67,10 +67,12 @@ pub fn run(input: Input) -> Result<Output, Error> {
         None => (0, Residue::four(exponent)),
     };
     let step = (total / STEPS).max(1);
+    let mut state = snapshot::buffer(exponent);
     while done < total {
         // At the top, so that a resumed test saves first what it loaded: from there on it costs what it
         // would have cost without the interruption.
-        checkpoint::save_bytes(&snapshot::write(done, &residue));
+        snapshot::write(&mut state, done, &residue);
+        checkpoint::save_bytes(&state);
         let until = (done + step).min(total);
         for _ in done..until {
             residue.square_minus_two();

@@ -5,12 +5,19 @@ use crate::Residue;
 
 const VERSION: u32 = 1;
 
-pub(crate) fn write(done: u32, residue: &Residue) -> Vec<u8> {
-    [VERSION, residue.exponent(), done]
-        .iter()
-        .chain(residue.limbs())
-        .flat_map(|word| word.to_le_bytes())
-        .collect()
+/// Room for every snapshot of a test of `exponent`: filled again each time, so that saving does not
+/// allocate and costs the same fuel before and after an interruption.
+pub(crate) fn buffer(exponent: u32) -> Vec<u8> {
+    let words = 3 + Residue::four(exponent).limbs().len();
+    Vec::with_capacity(4 * words)
+}
+
+pub(crate) fn write(state: &mut Vec<u8>, done: u32, residue: &Residue) {
+    state.clear();
+    let head = [VERSION, residue.exponent(), done];
+    for word in head.iter().chain(residue.limbs()) {
+        state.extend_from_slice(&word.to_le_bytes());
+    }
 }
 
 /// The squarings done and the number, `None` if it is not a snapshot of this exponent's test.
