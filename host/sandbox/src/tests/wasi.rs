@@ -34,22 +34,33 @@ const WASI: &[&str] = &[
 ];
 
 fn guest(run: &str) -> Vec<u8> {
-    component_of(
-        "guest",
+    returning(
         WASI,
-        &format!(
-            r#"(module
-      (import "wasi:random/random@0.2.0" "get-random-u64" (func $random (result i64)))
+        r#"(import "wasi:random/random@0.2.0" "get-random-u64" (func $random (result i64)))
       (import "wasi:random/insecure@0.2.0" "get-insecure-random-u64" (func $insecure (result i64)))
       (import "wasi:clocks/monotonic-clock@0.2.0" "now" (func $now (result i64)))
       (import "wasi:clocks/wall-clock@0.2.0" "now" (func $wall (param i32)))
       (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
       (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))
-      (import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))
-      (memory (export "memory") 1)
+      (import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))"#,
+        run,
+    )
+}
+
+/// A guest that imports these and returns the 64 bytes at 2048.
+fn returning(packages: &[&str], imports: &str, run: &str) -> Vec<u8> {
+    component_of(
+        "guest",
+        packages,
+        &format!(
+            r#"(module
+      {imports}
+      (memory (export "memory") 3)
       (data (i32.const 16) "text/plain")
-      (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))
+      (data (i32.const 64) "a line\nanother\n")
+      (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
       (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
+        (local $i i32) (local $s i32) (local $p i32)
         {run}
         (i32.store (i32.const 1028) (i32.const 16))
         (i32.store (i32.const 1032) (i32.const 10))
@@ -182,14 +193,10 @@ const STREAMS: &[&str] = &[
      }",
 ];
 
-/// A guest with those functions that returns the 64 bytes at 2048.
 fn streaming(run: &str) -> Vec<u8> {
-    component_of(
-        "guest",
+    returning(
         STREAMS,
-        &format!(
-            r#"(module
-      (import "wasi:io/poll@0.2.3" "[method]pollable.ready" (func $ready (param i32) (result i32)))
+        r#"(import "wasi:io/poll@0.2.3" "[method]pollable.ready" (func $ready (param i32) (result i32)))
       (import "wasi:io/poll@0.2.3" "[method]pollable.block" (func $block (param i32)))
       (import "wasi:io/poll@0.2.3" "poll" (func $poll (param i32 i32 i32)))
       (import "wasi:io/streams@0.2.3" "[method]input-stream.read" (func $read (param i32 i64 i32)))
@@ -200,20 +207,8 @@ fn streaming(run: &str) -> Vec<u8> {
       (import "wasi:filesystem/preopens@0.2.3" "get-directories" (func $folders (param i32)))
       (import "wasi:cli/stdin@0.2.3" "get-stdin" (func $stdin (result i32)))
       (import "wasi:cli/stdout@0.2.3" "get-stdout" (func $stdout (result i32)))
-      (import "wasi:cli/terminal-stdout@0.2.3" "get-terminal-stdout" (func $terminal (param i32)))
-      (memory (export "memory") 3)
-      (data (i32.const 16) "text/plain")
-      (data (i32.const 64) "a line\nanother\n")
-      (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
-      (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
-        (local $i i32) (local $s i32) (local $p i32)
-        {run}
-        (i32.store (i32.const 1028) (i32.const 16))
-        (i32.store (i32.const 1032) (i32.const 10))
-        (i32.store (i32.const 1036) (i32.const 2048))
-        (i32.store (i32.const 1040) (i32.const 64))
-        (i32.const 1024)))"#
-        ),
+      (import "wasi:cli/terminal-stdout@0.2.3" "get-terminal-stdout" (func $terminal (param i32)))"#,
+        run,
     )
 }
 
