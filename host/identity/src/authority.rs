@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hearth_wire::{Invitation, NodePublicKey, RealmId, Redemption, Role, UnixSeconds, limits};
+use hearth_wire::{
+    Invitation, NodePublicKey, RealmId, Redemption, Role, UnixSeconds, limits, text,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
@@ -254,7 +256,7 @@ fn internal(error: rcgen::Error) -> EnrolError {
 }
 
 fn valid_name(name: &str) -> bool {
-    (1..=limits::MEMBER_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control)
+    text::is_name(name, limits::MEMBER_NAME_BYTES_MAX)
 }
 
 fn params(

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use hearth_wire::RealmId;
 use hearth_wire::limits::NAME_BYTES_MAX;
+use hearth_wire::text::is_control;
 use mdns_sd::{Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 const SERVICE: &str = "_hearth._tcp.local.";
@@ -143,7 +144,7 @@ fn found(service: &ResolvedService) -> Option<Found> {
     let name = service.get_property_val_str(NAME_KEY).unwrap_or_default();
     Some(Found {
         realm_prefix: realm_prefix.to_owned(),
-        name: cut(name).chars().filter(|c| !c.is_control()).collect(),
+        name: cut(name).chars().filter(|c| !is_control(*c)).collect(),
         addresses: addresses.into_iter().take(ADDRESSES_MAX).collect(),
     })
 }

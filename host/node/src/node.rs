@@ -28,6 +28,7 @@ use hearth_net::tls::{ClientTls, Identity, TlsError};
 use hearth_wire::limits::{LEASES_PER_NODE_MAX, MANIFEST_LIST_MAX, NAME_BYTES_MAX};
 use hearth_wire::message::{CoordinatorMessage, NodeMessage, Refusal};
 use hearth_wire::runner::Confinement;
+use hearth_wire::text::is_label;
 use hearth_wire::{AttemptId, EngineId, NodeId, UnixSeconds};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -503,7 +504,7 @@ async fn receive(
 fn check_names(config: &mut NodeConfig) -> Result<(), NodeError> {
     config.capabilities.sort();
     config.capabilities.dedup();
-    let fits = |text: &str| text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control);
+    let fits = |text: &str| is_label(text, NAME_BYTES_MAX);
     let wrong = if config.name.is_empty() || !fits(&config.name) {
         "name"
     } else if !fits(&config.location) {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{DecodeError, decode_canonical, encode};
-use crate::{Blob, Digest, KeyId, RealmId, ReleaseId, UnixSeconds, limits};
+use crate::{Blob, Digest, KeyId, RealmId, ReleaseId, UnixSeconds, limits, text};
 
 /// The world of `hearth:task` that a component is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -162,11 +162,7 @@ impl Manifest {
     /// [`ManifestError`] for the first field that breaks one.
     pub fn check(&self) -> Result<(), ManifestError> {
         let fail = |field, problem: String| Err(ManifestError { field, problem });
-        let name_ok = |text: &str| {
-            !text.is_empty()
-                && text.len() <= limits::NAME_BYTES_MAX
-                && !text.contains(char::is_control)
-        };
+        let name_ok = |text: &str| text::is_name(text, limits::NAME_BYTES_MAX);
         if !name_ok(&self.name) {
             return fail(
                 "name",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hearth_core::Event;
 use hearth_wire::message::{Hello, Refusal};
 use hearth_wire::record::{NodeKind, NodeProfile};
+use hearth_wire::text::is_label;
 use hearth_wire::{EngineId, limits};
 use tokio::sync::mpsc;
 
@@ -88,8 +89,7 @@ pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result
 }
 
 fn check(hello: &Hello) -> Result<(), Refusal> {
-    let name_ok =
-        |text: &str| text.len() <= limits::NAME_BYTES_MAX && !text.contains(char::is_control);
+    let name_ok = |text: &str| is_label(text, limits::NAME_BYTES_MAX);
     if hello.name.is_empty() || !name_ok(&hello.name) {
         return Err(protocol("the name in Hello is empty, too long or not text"));
     }

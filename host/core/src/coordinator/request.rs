@@ -3,7 +3,7 @@
 use hearth_wire::codec::encode;
 use hearth_wire::record::{Fact, ReleaseFacts, Standing, TaskEnd};
 use hearth_wire::{
-    Digest, Epoch, JobId, JobSpec, KeyId, NodeId, Placement, ReleaseId, TrustPolicy, limits,
+    Digest, Epoch, JobId, JobSpec, KeyId, NodeId, Placement, ReleaseId, TrustPolicy, limits, text,
 };
 
 use super::Turn;
@@ -278,9 +278,13 @@ impl Coordinator {
 fn check_options(spec: &JobSpec) -> Result<(), RequestRefusal> {
     let options = &spec.options;
     let bad = |field, problem: String| Err(RequestRefusal::BadOption { field, problem });
-    let named = |text: &String| !text.is_empty() && text.len() <= limits::NAME_BYTES_MAX;
-    if options.name.len() > limits::NAME_BYTES_MAX {
-        return bad("name", format!("at most {} bytes", limits::NAME_BYTES_MAX));
+    let named = |text: &String| text::is_name(text, limits::NAME_BYTES_MAX);
+    if !text::is_label(&options.name, limits::NAME_BYTES_MAX) {
+        let max = limits::NAME_BYTES_MAX;
+        return bad(
+            "name",
+            format!("at most {max} bytes, no control characters"),
+        );
     }
     if spec.inputs.media_type.len() > limits::NAME_BYTES_MAX {
         let problem = format!("at most {} bytes", limits::NAME_BYTES_MAX);
@@ -290,7 +294,7 @@ fn check_options(spec: &JobSpec) -> Result<(), RequestRefusal> {
         let (list, name) = (limits::MANIFEST_LIST_MAX, limits::NAME_BYTES_MAX);
         return bad(
             "locations",
-            format!("at most {list} names of 1 to {name} bytes"),
+            format!("at most {list} names of 1 to {name} bytes, no control characters"),
         );
     }
     if options
@@ -298,7 +302,8 @@ fn check_options(spec: &JobSpec) -> Result<(), RequestRefusal> {
         .as_ref()
         .is_some_and(|key| !named(key))
     {
-        let problem = format!("1 to {} bytes", limits::NAME_BYTES_MAX);
+        let max = limits::NAME_BYTES_MAX;
+        let problem = format!("1 to {max} bytes, no control characters");
         return bad("idempotency_key", problem);
     }
     if options.attempts_max == 0 || options.attempts_max > limits::ATTEMPTS_MAX {

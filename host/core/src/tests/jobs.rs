@@ -112,6 +112,18 @@ fn what_cannot_be_a_job_is_refused_and_leaves_no_trace() {
         field(refuse(&|s| s.options.locations = vec![String::new()])),
         "locations"
     );
+    for text in ["mon\u{1b}]0;day", "mon\nday", "mon\u{202e}day"] {
+        let text = || text.to_owned();
+        assert_eq!(field(refuse(&|s| s.options.name = text())), "name");
+        assert_eq!(
+            field(refuse(&|s| s.options.locations = vec![text()])),
+            "locations"
+        );
+        assert_eq!(
+            field(refuse(&|s| s.options.idempotency_key = Some(text()))),
+            "idempotency_key"
+        );
+    }
     assert_eq!(world.core.open_tasks(), 0);
 }
 

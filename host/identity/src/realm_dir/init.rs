@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use hearth_wire::envelope::Domain;
+use hearth_wire::text::is_name;
 use hearth_wire::{
     AuthorEntry, KeyId, Policy, PolicyBundle, RealmId, Revocations, UnixSeconds, limits,
 };
@@ -181,7 +182,7 @@ fn check_options(options: &InitOptions) -> Result<(), DirError> {
             limits::NAME_BYTES_MAX,
         ),
     ] {
-        if name.is_empty() || name.len() > max || name.contains(char::is_control) {
+        if !is_name(name, max) {
             return fail(field, format!("1 to {max} bytes, no control characters"));
         }
     }
@@ -200,9 +201,8 @@ fn check_options(options: &InitOptions) -> Result<(), DirError> {
 
 fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && host.len() <= 255
-            && !host.contains(|c: char| c.is_whitespace() || c.is_control())
+        is_name(host, 255)
+            && !host.contains(char::is_whitespace)
             && port.parse::<u16>().is_ok_and(|port| port > 0)
     })
 }

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hearth_wire::text::is_control;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -184,7 +185,7 @@ impl Body {
         let tail = String::from_utf8_lossy(&tail);
         if let Some(last) = tail.trim().lines().last() {
             text.push_str(": ");
-            text.extend(last.chars().filter(|c| !c.is_control()).take(400));
+            text.extend(last.chars().filter(|c| !is_control(*c)).take(400));
         }
         text
     }
@@ -233,7 +234,7 @@ async fn log_stderr(
                 // Guests cannot write here, but a taken-over runner can: control characters go.
                 let text: String = String::from_utf8_lossy(&line)
                     .chars()
-                    .filter(|c| !c.is_control())
+                    .filter(|c| !is_control(*c))
                     .collect();
                 tracing::info!(?kind, pid, "{text}");
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hearth_wire::limits::{ERROR_TEXT_BYTES_MAX, LOG_LINE_BYTES_MAX};
 use hearth_wire::runner::{FromRunner, ToRunner};
+use hearth_wire::text::is_control;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
@@ -136,7 +137,7 @@ fn hear(
         } => {
             notices.count += 1;
             // A terminal must not be steered by a guest.
-            text = text.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+            text = text.replace(|c| is_control(c) && c != '\t', "\u{fffd}");
             cut(&mut text, LOG_LINE_BYTES_MAX);
             shared.lock().on_notice(
                 id,
