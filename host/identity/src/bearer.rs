@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hearth_wire::{Digest, Hasher, Role, UnixSeconds, limits};
+use hearth_wire::{Digest, Hasher, Role, UnixSeconds, limits, text};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -49,16 +49,9 @@ impl BearerTokens {
     ///
     /// [`DirError`].
     pub fn open(path: &Path) -> Result<Self, DirError> {
-        let file = match files::read_secret(path) {
-            Ok(text) => {
-                toml::from_str(&text).map_err(|error| files::damaged(path, &error.to_string()))?
-            }
-            Err(DirError::Missing(_)) => TokensFile::default(),
-            Err(error) => return Err(error),
-        };
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: read(path)?,
         })
     }
 
@@ -74,8 +67,7 @@ impl BearerTokens {
         now: UnixSeconds,
     ) -> Result<Zeroizing<String>, DirError> {
         let refuse = |field, problem: String| Err(DirError::Option { field, problem });
-        if name.is_empty() || name.len() > limits::NAME_BYTES_MAX || name.contains(char::is_control)
-        {
+        if !text::is_name(name, limits::NAME_BYTES_MAX) {
             let max = limits::NAME_BYTES_MAX;
             return refuse("name", format!("1 to {max} bytes, no control characters"));
         }
@@ -84,19 +76,23 @@ impl BearerTokens {
         }
         let secret: [u8; 32] = random()?;
         let text = Zeroizing::new(format!("{PREFIX}{}", Digest::new(secret)));
-        let mut file = self.file.clone();
-        file.token.retain(|token| token.name != name);
-        if file.token.len() >= limits::BEARER_TOKENS_MAX {
-            let max = limits::BEARER_TOKENS_MAX;
-            return refuse("tokens", format!("there are {max}: remove one first"));
-        }
-        file.token.push(BearerToken {
-            name: name.to_owned(),
-            role,
-            created: now,
-            digest: digest(&text),
-        });
-        self.save(file)?;
+        self.change(|tokens| {
+            tokens.retain(|token| token.name != name);
+            if tokens.len() >= limits::BEARER_TOKENS_MAX {
+                let max = limits::BEARER_TOKENS_MAX;
+                return Err(DirError::Option {
+                    field: "tokens",
+                    problem: format!("there are {max}: remove one first"),
+                });
+            }
+            tokens.push(BearerToken {
+                name: name.to_owned(),
+                role,
+                created: now,
+                digest: digest(&text),
+            });
+            Ok(())
+        })?;
         Ok(text)
     }
 
@@ -106,21 +102,31 @@ impl BearerTokens {
     ///
     /// [`DirError::Io`].
     pub fn remove(&mut self, name: &str) -> Result<bool, DirError> {
-        let mut file = self.file.clone();
-        file.token.retain(|token| token.name != name);
-        let removed = file.token.len() < self.file.token.len();
-        if removed {
-            self.save(file)?;
-        }
-        Ok(removed)
+        let before = self.change(|tokens| {
+            let before = tokens.len();
+            tokens.retain(|token| token.name != name);
+            Ok(before)
+        })?;
+        Ok(self.file.token.len() < before)
     }
 
-    fn save(&mut self, file: TokensFile) -> Result<(), DirError> {
-        let text = toml::to_string(&file)
-            .map_err(|error| files::damaged(&self.path, &error.to_string()))?;
-        files::write(&self.path, text.as_bytes())?;
+    /// Changes the file as it is now, not as it was when it was opened: commands run at the same time,
+    /// and each has told somebody that his token is kept.
+    fn change<T>(
+        &mut self,
+        edit: impl FnOnce(&mut Vec<BearerToken>) -> Result<T, DirError>,
+    ) -> Result<T, DirError> {
+        let _lock = files::lock(files::folder(&self.path))?;
+        let mut file = read(&self.path)?;
+        let before = file.token.clone();
+        let edited = edit(&mut file.token)?;
+        if file.token != before {
+            let text = toml::to_string(&file)
+                .map_err(|error| files::damaged(&self.path, &error.to_string()))?;
+            files::write(&self.path, text.as_bytes())?;
+        }
         self.file = file;
-        Ok(())
+        Ok(edited)
     }
 
     /// All tokens, without their texts.
@@ -132,6 +138,14 @@ impl BearerTokens {
     pub fn authenticate(&self, text: &str) -> Option<&BearerToken> {
         let digest = digest(text);
         self.file.token.iter().find(|token| token.digest == digest)
+    }
+}
+
+fn read(path: &Path) -> Result<TokensFile, DirError> {
+    match files::read_secret(path) {
+        Ok(text) => toml::from_str(&text).map_err(|error| files::damaged(path, &error.to_string())),
+        Err(DirError::Missing(_)) => Ok(TokensFile::default()),
+        Err(error) => Err(error),
     }
 }
 
@@ -172,6 +186,42 @@ mod tests {
         assert!(reopened.remove("laptop").unwrap());
         assert!(!reopened.remove("laptop").unwrap());
         assert!(reopened.authenticate(&newer).is_none());
+    }
+
+    /// Each opens the file before any other has written it.
+    #[test]
+    fn tokens_that_are_made_and_removed_at_once_are_all_kept_and_gone() {
+        const COMMANDS: usize = 20;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokens.toml");
+        let mut old = BearerTokens::open(&path).unwrap();
+        for number in 0..COMMANDS {
+            old.create(&format!("old-{number}"), Role::Observer, UnixSeconds(7))
+                .unwrap();
+        }
+        let opened = std::sync::Barrier::new(COMMANDS);
+        let texts: Vec<_> = std::thread::scope(|scope| {
+            let commands: Vec<_> = (0..COMMANDS)
+                .map(|number| {
+                    let (opened, path) = (&opened, &path);
+                    scope.spawn(move || {
+                        let mut tokens = BearerTokens::open(path).unwrap();
+                        opened.wait();
+                        assert!(tokens.remove(&format!("old-{number}")).unwrap());
+                        tokens
+                            .create(&format!("new-{number}"), Role::Author, UnixSeconds(8))
+                            .unwrap()
+                    })
+                })
+                .collect();
+            let ended = commands.into_iter().map(|command| command.join().unwrap());
+            ended.collect()
+        });
+        let kept = BearerTokens::open(&path).unwrap();
+        assert_eq!(kept.list().len(), COMMANDS);
+        for text in &texts {
+            assert_eq!(kept.authenticate(text).unwrap().role, Role::Author);
+        }
     }
 
     #[test]

@@ -71,12 +71,17 @@ fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, DirError> {
     Ok(temporary)
 }
 
-/// A new name is durable once its directory is.
-fn sync_parent(path: &Path) -> Result<(), DirError> {
-    let parent = match path.parent() {
+/// The directory that a file is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// A new name is durable once its directory is.
+fn sync_parent(path: &Path) -> Result<(), DirError> {
+    let parent = folder(path);
     File::open(parent)
         .and_then(|directory| directory.sync_all())
         .map_err(io_error("syncing", parent))
