@@ -1,5 +1,7 @@
 //! How an attempt ended.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Digest, Hasher};
@@ -131,6 +133,17 @@ impl Outcome {
         Some(hasher.finish())
     }
 
+    /// Why there is no output, for people; texts in it come from the guest or its node.
+    pub fn detail(&self) -> Option<String> {
+        Some(match self {
+            Self::Returned(_) => return None,
+            Self::Refused(error) => error.to_string(),
+            Self::Exhausted(resource) => format!("out of {resource}"),
+            Self::Trapped(kind) => kind.to_string(),
+            Self::Inconclusive(why) => why.to_string(),
+        })
+    }
+
     /// One word for tables and metrics.
     pub fn word(&self) -> &'static str {
         match self {
@@ -139,6 +152,61 @@ impl Outcome {
             Self::Exhausted(_) => "exhausted",
             Self::Trapped(_) => "trapped",
             Self::Inconclusive(_) => "inconclusive",
+        }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let case = match self {
+            Self::InvalidInput(_) => "invalid input",
+            Self::NotGranted(_) => "not granted",
+            Self::Failed(_) => "failed",
+            Self::Other(_) => "other",
+        };
+        match self.parts().1 {
+            Some(text) => write!(f, "{case}: {text}"),
+            None => f.write_str(case),
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fuel => "fuel",
+            Self::Memory => "memory",
+            Self::Output => "output",
+        })
+    }
+}
+
+impl fmt::Display for TrapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "unreachable code was reached (a panic, in Rust)",
+            Self::MemoryOutOfBounds => "memory access out of bounds",
+            Self::TableOutOfBounds => "table access out of bounds",
+            Self::IndirectCallToNull => "call through an empty table element",
+            Self::BadSignature => "call through a table element of another type",
+            Self::IntegerOverflow => "integer overflow",
+            Self::DivisionByZero => "division by zero",
+            Self::BadConversionToInteger => "a float that does not fit the integer",
+            Self::Contract => "a rule of the component model was broken",
+            Self::Forbidden => "a host function was called that this world forbids",
+        })
+    }
+}
+
+impl fmt::Display for Inconclusive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StackOverflow => f.write_str("the native stack ended"),
+            Self::HostFault(why) => write!(f, "host fault: {why}"),
+            Self::Deadline => f.write_str("the time was up"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Declined(why) => write!(f, "declined: {why}"),
+            Self::Unfit(why) => write!(f, "unfit component: {why}"),
         }
     }
 }
@@ -158,6 +226,28 @@ impl TaskError {
 mod tests {
     use super::*;
     use crate::Blob;
+
+    #[test]
+    fn details_are_sentences_of_people() {
+        let detail = |outcome: Outcome| outcome.detail().unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            detail(Outcome::Refused(TaskError::InvalidInput(text(
+                "not a prime"
+            )))),
+            "invalid input: not a prime"
+        );
+        assert_eq!(detail(Outcome::Refused(TaskError::Failed(None))), "failed");
+        assert_eq!(detail(Outcome::Exhausted(Resource::Fuel)), "out of fuel");
+        assert_eq!(
+            detail(Outcome::Trapped(TrapKind::DivisionByZero)),
+            "division by zero"
+        );
+        assert_eq!(
+            detail(Outcome::Inconclusive(Inconclusive::Cancelled)),
+            "cancelled"
+        );
+    }
 
     #[test]
     fn digest_does_not_depend_on_where_the_body_is() {

@@ -8,9 +8,7 @@ use hearth_wire::api::{
 };
 use hearth_wire::codec::{self, DecodeError};
 use hearth_wire::record::{Fact, Failure, Record, ReportFact, Verdict};
-use hearth_wire::{
-    Body, Inconclusive, JobId, Outcome, Output, TaskError, TaskId, TaskIndex, TrustPolicy,
-};
+use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TaskIndex, TrustPolicy};
 
 use super::{JobView, State, TaskView};
 
@@ -217,7 +215,7 @@ impl TaskView {
                 confidence: self.confidence(trust),
                 metadata: ResultMetadata {
                     outcome: outcome.map_or("", Outcome::word).to_owned(),
-                    detail: outcome.and_then(detail),
+                    detail: outcome.and_then(Outcome::detail),
                     media_type: output.map(|output| output.media_type.clone()),
                     encoding,
                     bytes: output.map_or(0, |output| output.body.len()),
@@ -287,31 +285,6 @@ fn shown_output(output: &Output) -> (Option<String>, OutputEncoding) {
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// Why there is no output, for people.
-fn detail(outcome: &Outcome) -> Option<String> {
-    let text = |case: &str, text: &Option<String>| match text {
-        Some(text) => format!("{case}: {text}"),
-        None => case.to_owned(),
-    };
-    Some(match outcome {
-        Outcome::Returned(_) => return None,
-        Outcome::Refused(TaskError::InvalidInput(why)) => text("invalid input", why),
-        Outcome::Refused(TaskError::NotGranted(why)) => text("not granted", why),
-        Outcome::Refused(TaskError::Failed(why)) => text("failed", why),
-        Outcome::Refused(TaskError::Other(why)) => text("other", why),
-        Outcome::Exhausted(resource) => format!("out of {resource:?}").to_lowercase(),
-        Outcome::Trapped(kind) => format!("trapped: {kind:?}"),
-        Outcome::Inconclusive(why) => match why {
-            Inconclusive::StackOverflow => "the native stack ended".to_owned(),
-            Inconclusive::HostFault(why) => format!("host fault: {why}"),
-            Inconclusive::Deadline => "the lease ended".to_owned(),
-            Inconclusive::Cancelled => "cancelled".to_owned(),
-            Inconclusive::Declined(why) => format!("declined: {why}"),
-            Inconclusive::Unfit(why) => format!("unfit component: {why}"),
-        },
-    })
 }
 
 impl JobView {
