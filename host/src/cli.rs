@@ -59,8 +59,14 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if json && error.use_stderr() {
         Output { json }.note(exit::wrong_line(error, code).to_string());
     } else {
-        // Nobody is left to tell when the terminal is gone.
-        let _ = error.print();
+        let printed = error.print();
+        if let Err(lost) = printed
+            && !error.use_stderr()
+        {
+            let failure = output::lost(lost);
+            Output { json }.failure(&failure);
+            return exit_code(&Err(failure));
+        }
     }
     ExitCode::from(u8::try_from(code).unwrap_or(2))
 }
@@ -102,12 +108,18 @@ pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
     })
 }
 
+/// Prints the completions for a shell.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    // Made in memory first: clap's generator panics when standard output does not take what it writes.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hearth", &mut text);
+    output::raw(&text)
+}
+
 /// Writes a man page for each command.
 pub(crate) fn man(folder: &Path, output: Output) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder)
-        .context(Kind::Failed, format!("making {}", folder.display()))?;
+    places::out_folder(Some(folder))?;
     clap_mangen::generate_to(Cli::command(), folder)
-        .context(Kind::Failed, format!("writing to {}", folder.display()))?;
-    output.say(format!("man pages are in {}", folder.display()));
-    Ok(())
+        .map_err(|error| places::unwritable("writing into", folder, &error))?;
+    output.say(format!("man pages are in {}", folder.display()))
 }

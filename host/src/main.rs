@@ -7,7 +7,7 @@ mod cli;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use cli::{Cli, Command, Failure, Output, exit_code};
 
@@ -46,15 +46,7 @@ fn command(cli: &Cli) -> Result<(), Failure> {
         Command::Revoke(args) => cli::revoke(global, args, output),
         Command::Token(command) => cli::token(global, command, output),
         Command::Task(command) => cli::task(global, command, output),
-        Command::Completions { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Cli::command(),
-                "hearth",
-                &mut std::io::stdout(),
-            );
-            Ok(())
-        }
+        Command::Completions { shell } => cli::completions(*shell),
         Command::Man { folder } => cli::man(folder, output),
         _ => cli::asynchronous(cli, output),
     }

@@ -15,7 +15,7 @@ use hearth_wire::codec::DecodeError;
 #[non_exhaustive]
 pub enum CoordinatorError {
     /// An address is taken or not ours.
-    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
+    #[error("cannot listen on {addr}: {source}")]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -59,4 +59,11 @@ pub enum CoordinatorError {
     /// A part ended that never should. We are to blame.
     #[error("the {0} ended by itself; this is a defect, please report it with the log before it")]
     Ended(&'static str),
+}
+
+impl CoordinatorError {
+    /// Whether another coordinator works on this realm.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Locked { .. }))
+    }
 }

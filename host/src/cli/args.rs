@@ -60,6 +60,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Task(TaskCommand),
     /// Run a release over inputs: on the network, or here if there is none
+    ///
+    /// Outputs that are text are printed with control characters shown by their numbers; --out and --json
+    /// give them as they are. Interrupted, it leaves the job with the coordinator and names it.
     Run(RunArgs),
     /// Hand a job to the coordinator and return at once
     Submit(SubmitArgs),
@@ -67,7 +70,7 @@ pub(crate) enum Command {
     Jobs,
     /// Show or save the results of a job
     Results(ResultsArgs),
-    /// Cancel a job
+    /// Cancel a job; one that has ended stays as it is, and that is said
     Cancel(JobArgs),
     /// Wait for a job to end
     Wait(WaitArgs),
@@ -429,7 +432,7 @@ pub(crate) struct OptionArgs {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) place: PlaceArg,
     /// Seconds after which open tasks end without a result, on the network and here
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) deadline: Option<u64>,
     /// Seed that the tasks see, as 64 hexadecimal digits
     #[arg(long, value_name = "HEX")]

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use hearth_coordinator::{CoordinatorConfig, LocalHostConfig, PlainListener};
+use hearth_coordinator::{CoordinatorConfig, CoordinatorError, LocalHostConfig, PlainListener};
 use hearth_identity::RealmDir;
 use hearth_node::{Mode, NodeConfig};
 use serde_json::json;
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::args::{CoordinatorArgs, Global, LocalNodeArgs};
 use super::config::{self, CoordinatorFile};
 use super::exit::{Context, Failure, Kind};
+use super::output::or_go_on;
 use super::{Output, node, places, signals};
 
 /// Niceness of the local host's guests: behind the coordinator, before a volunteer's default.
@@ -43,16 +44,16 @@ pub(crate) async fn run(
     let ready_file = args.ready_file.clone();
     let on_bound = move |bound: &hearth_coordinator::Bound| {
         let shown: Vec<_> = bound.listen.iter().map(ToString::to_string).collect();
-        output.say(format!(
+        or_go_on(output.say(format!(
             "listening on {}{}",
             shown.join(", "),
             if local { ", with a local host" } else { "" }
-        ));
+        )));
         if let Some(plain) = bound.plain {
-            output.say(format!("API for tools on this machine: http://{plain}"));
+            or_go_on(output.say(format!("API for tools on this machine: http://{plain}")));
         }
         let document = json!({ "listen": shown, "api": bound.plain.map(|addr| addr.to_string()) });
-        let _ = output.document(&document);
+        or_go_on(output.document(&document));
         if let Some(path) = ready_file {
             // Written aside and renamed: whoever waits for the file finds it whole.
             let aside = path.with_extension("new");
@@ -65,7 +66,54 @@ pub(crate) async fn run(
     };
     hearth_coordinator::run(config, stop, on_bound)
         .await
-        .context(Kind::Failed, "coordinator")
+        .map_err(ended)
+}
+
+/// Why a coordinator ended, as a command's end.
+fn ended(error: CoordinatorError) -> Failure {
+    use std::io::ErrorKind;
+    let (kind, next) = match &error {
+        _ if error.is_in_use() => (
+            Kind::Rejected,
+            "a realm has one coordinator: use the one that runs, or stop it first; --realm DIR \
+             names another realm",
+        ),
+        CoordinatorError::Listen { source, .. } => match source.kind() {
+            ErrorKind::AddrInUse => (
+                Kind::Rejected,
+                "stop what listens there (`ss -ltnp` shows it), or say another --listen or --api \
+                 address; hearth.toml in the realm's folder keeps both",
+            ),
+            ErrorKind::AddrNotAvailable => (
+                Kind::Rejected,
+                "say an address of this machine with --listen, 0.0.0.0:PORT for all of them; \
+                 hearth.toml in the realm's folder keeps it",
+            ),
+            ErrorKind::PermissionDenied => (
+                Kind::Rejected,
+                "say a port above 1023 with --listen, or let this program use that one",
+            ),
+            _ => (Kind::Failed, "say another address with --listen or --api"),
+        },
+        CoordinatorError::NotLoopback(_) => (
+            Kind::Rejected,
+            "say --api 127.0.0.1:PORT; from elsewhere, use --listen's address with a certificate \
+             (`hearth join`)",
+        ),
+        CoordinatorError::Realm(_) | CoordinatorError::Tls(_) => (
+            Kind::Rejected,
+            "mend that, or restore the realm's directory from a copy",
+        ),
+        CoordinatorError::Record { .. } | CoordinatorError::Replay(_) => (
+            Kind::Failed,
+            "start the version of hearth that wrote it, or restore the realm's directory from a copy",
+        ),
+        _ => (
+            Kind::Failed,
+            "HEARTH_LOG=debug shows more; report it if that does not explain it",
+        ),
+    };
+    Failure::new(kind, format!("coordinator: {error}")).next(next)
 }
 
 fn configuration(

@@ -124,7 +124,7 @@ async fn story(
         Picture::FULL
     };
     let relay = Relay::start().await?;
-    output.say("a throwaway realm: one coordinator with its local host, three volunteers");
+    output.say("a throwaway realm: one coordinator with its local host, three volunteers")?;
     let mut realm = Realm::init(folder, &[relay.address().to_string()]).await?;
     let address = realm.coordinator(([127, 0, 0, 1], 0).into()).await?;
     relay.forward(address);
@@ -144,7 +144,7 @@ async fn story(
     )
     .await?;
 
-    output.say("the same job on a local host alone, without a network:");
+    output.say("the same job on a local host alone, without a network:")?;
     let begun = Instant::now();
     let local = render_here(&loaded, &tiles, &folder.join("cache"), output).await?;
     let local_seconds = begun.elapsed().as_secs_f64();
@@ -160,12 +160,12 @@ async fn story(
             tiles.len()
         )));
     }
-    output.say(format!("  all {} tiles have equal digests", tiles.len()));
+    output.say(format!("  all {} tiles have equal digests", tiles.len()))?;
     let path = args.out.join("picture.png");
     picture.write(&rendered.tiles, &path)?;
 
     relay.mend();
-    output.say("the network is back; now mersenne, the Lucas–Lehmer test:");
+    output.say("the network is back; now mersenne, the Lucas–Lehmer test:")?;
     let loaded = task::load(&component(tasks, "mersenne"))?;
     let primes = mersenne(&client, &realm, &loaded, args.quick, output).await?;
 
@@ -175,22 +175,22 @@ async fn story(
         &args.out.join("demo.json"),
         format!("{summary:#}\n").as_bytes(),
     )?;
-    print_summary(&rendered, local_seconds, &modes, output);
+    print_summary(&rendered, local_seconds, &modes, output)?;
     if args.keep {
         let path = path.display();
         output.say(format!(
             "\nthe realm stays until Ctrl-C. Try, in another terminal:\n  export HEARTH_REALM={}",
             realm.dir().display()
-        ));
-        output.say("  hearth nodes\n  hearth modes\n  hearth jobs\n  hearth results job-1");
-        output.say(format!("picture: {path}"));
+        ))?;
+        output.say("  hearth nodes\n  hearth modes\n  hearth jobs\n  hearth results job-1")?;
+        output.say(format!("picture: {path}"))?;
         let _ = tokio::signal::ctrl_c().await;
     }
     realm.stop().await;
     if output.json {
-        output.document(&summary)?
+        output.document(&summary)?;
     } else {
-        output.say(path.display().to_string())
+        output.say(path.display().to_string())?;
     }
     Ok(())
 }
@@ -424,9 +424,9 @@ async fn render_here(
             .inputs(&tiles);
         let mut found = vec![Vec::new(); tiles.len()];
         for result in job.run().context(Kind::Failed, "rendering")? {
-            let bytes = result
-                .output()
-                .ok_or_else(|| Failure::failed(run::describe(&result.outcome)))?;
+            let bytes = result.output().ok_or_else(|| {
+                Failure::failed(run::describe(&result.outcome.clone().into_outcome().0))
+            })?;
             found[result.index] = bytes.to_vec();
             bar.inc(1);
         }
@@ -492,7 +492,7 @@ async fn mersenne(
         "  of {} exponents these give primes, as is known: {}",
         inputs.len(),
         shown.join(", ")
-    ));
+    ))?;
     Ok(primes.len())
 }
 
@@ -536,7 +536,12 @@ fn summary(rendered: &Rendered, local_seconds: f64, modes: &ModeReport, primes: 
     })
 }
 
-fn print_summary(rendered: &Rendered, local_seconds: f64, modes: &ModeReport, output: Output) {
+fn print_summary(
+    rendered: &Rendered,
+    local_seconds: f64,
+    modes: &ModeReport,
+    output: Output,
+) -> Result<(), Failure> {
     let mut rows: Vec<_> = rendered
         .status
         .nodes
@@ -576,6 +581,6 @@ fn print_summary(rendered: &Rendered, local_seconds: f64, modes: &ModeReport, ou
         format!("{local_seconds:.1}"),
     ]);
     rows.push(vec!["digests".to_owned(), "equal, tile by tile".to_owned()]);
-    output.say(String::new());
-    output.say(output::table(&["DEMO", ""], rows));
+    output.say(String::new())?;
+    output.say(output::table(&["DEMO", ""], rows))
 }

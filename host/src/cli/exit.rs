@@ -15,6 +15,8 @@ pub(crate) struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
+    /// Whoever read the output had enough of it: nobody is told, and nothing is wrong.
+    Unread = 0,
     /// Something failed that is none of the below.
     Failed = 1,
     // 2 is clap's: the command line was wrong.
@@ -24,19 +26,21 @@ pub(crate) enum Kind {
     Unreachable = 4,
     /// The realm does not allow this with the identity used here.
     Forbidden = 5,
-    /// The job ended, but not every task has a good result.
+    /// The job ended, but not every task has an output.
     Incomplete = 6,
     /// The time given was up first.
     TimedOut = 7,
+    /// The user interrupted; what shells show for such a program.
+    Interrupted = 130,
 }
 
 /// Exit codes for people, at the end of `hearth --help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done                        4  coordinator not reachable
-  1  failed                      5  not allowed by the realm
-  2  wrong command line          6  job ended with failed or missing tasks
-  3  wrong input, file or token  7  time was up
+  1  failed, or output was lost  5  not allowed by the realm
+  2  wrong command line          6  job ended with tasks without output
+  3  wrong input, file or token  7  time was up              130  interrupted
 With --json an error is a document on standard error: {\"error\":{kind,message,next,exit_code}}";
 
 impl Failure {
@@ -77,6 +81,7 @@ impl Failure {
             Kind::Forbidden => "ask the realm's owner",
             Kind::Incomplete => "the lines above say why",
             Kind::TimedOut => "try again, with more time",
+            Kind::Unread | Kind::Interrupted => "say it again",
         })
     }
 
@@ -97,6 +102,8 @@ impl Kind {
             Self::Forbidden => "forbidden",
             Self::Incomplete => "incomplete",
             Self::TimedOut => "timed-out",
+            Self::Unread => "unread",
+            Self::Interrupted => "interrupted",
         }
     }
 }

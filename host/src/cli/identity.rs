@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use hearth_identity::{InitOptions, NodeDir, RealmDir, verify_invitation};
+use hearth_identity::{DirError, InitOptions, NodeDir, RealmDir, verify_invitation};
 use hearth_node::{JoinError, Joined};
 use hearth_wire::{Role, UnixSeconds};
 use serde_json::json;
@@ -39,30 +39,53 @@ pub(crate) fn init(global: &Global, args: &InitArgs, output: Output) -> Result<(
         first_author: args.author.clone(),
         engine_min: hearth_sandbox::engine_id().version,
     };
-    let summary = RealmDir::init(&dir, options, now())
-        .context(Kind::Failed, format!("making a realm in {}", dir.display()))?;
+    let summary = RealmDir::init(&dir, options, now()).map_err(|error| unmade(&dir, &error))?;
     crate::cli::coordinator::write_config(&dir, args.listen)?;
     output.say(format!(
         "realm     {} ({})",
         args.name,
         summary.realm.short()
-    ));
-    output.say(format!("folder    {}", dir.display()));
-    output.say(format!("addresses {}", addresses.join(", ")));
-    output.say(format!("root key  {}", summary.root_key.display()));
-    output.say("          move it to a safe place that is off this machine: the coordinator does not need it");
+    ))?;
+    output.say(format!("folder    {}", dir.display()))?;
+    output.say(format!("addresses {}", addresses.join(", ")))?;
+    output.say(format!("root key  {}", summary.root_key.display()))?;
+    output.say("          move it to a safe place that is off this machine: the coordinator does not need it")?;
     output.say(format!(
         "author    {} ({})",
         args.author,
         summary.author.short()
-    ));
+    ))?;
     output.say(
         "\nnext: `hearth coordinator` starts it; `hearth invite node` lets a machine volunteer",
-    );
+    )?;
     output.document(&json!({
         "realm": summary.realm, "name": args.name, "folder": dir, "addresses": addresses,
         "root_key": summary.root_key, "author": summary.author,
     }))
+}
+
+/// Why there is no new realm, as a command's end.
+fn unmade(dir: &Path, error: &DirError) -> Failure {
+    let making = format!("making a realm in {}: {error}", dir.display());
+    let next = match error {
+        DirError::Io { path, error, .. } => {
+            return places::unwritable("making a realm:", path, error);
+        }
+        DirError::Option { field: "name", .. } => "say another --name",
+        DirError::Option {
+            field: "first author",
+            ..
+        } => "say another --author",
+        DirError::Option {
+            field: "addresses", ..
+        } => "say --address HOST:PORT, once for each way to reach the coordinator",
+        DirError::Option { .. } => "change that option",
+        DirError::Exists(_) | DirError::NotEmpty(_) => {
+            "name an empty folder with --realm DIR, or one that is not there yet"
+        }
+        _ => return Failure::failed(making),
+    };
+    Failure::rejected(making).next(next)
 }
 
 /// Where others reach the coordinator: as told, or under the names that this machine knows of itself.
@@ -203,11 +226,11 @@ pub(crate) async fn invite(
                 "written to {}; it can be used once, within {} hours",
                 path.display(),
                 args.hours
-            ));
+            ))?;
             output.document(&json!({ "role": role, "file": path, "hours": args.hours }))
         }
         None => {
-            output.say(&token);
+            output.say(&token)?;
             output.document(&json!({ "role": role, "token": token, "hours": args.hours }))
         }
     }
@@ -222,8 +245,8 @@ fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
         .truncate(true)
         .mode(0o600)
         .open(path)
-        .context(Kind::Failed, format!("writing {}", path.display()))?;
-    writeln!(file, "{text}").context(Kind::Failed, format!("writing {}", path.display()))
+        .map_err(|error| places::unwritable("writing", path, &error))?;
+    writeln!(file, "{text}").map_err(|error| places::unwritable("writing", path, &error))
 }
 
 /// The invitation's text, from a file or standard input.
@@ -285,7 +308,7 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
         joined.realm.short(),
         invitation.role,
         dir.display()
-    ));
+    ))?;
     let mut author = None;
     if matches!(invitation.role, Role::Author | Role::Admin) {
         let joined = NodeDir::open(&dir).context(Kind::Failed, "opening what was joined")?;
@@ -293,8 +316,8 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
             .author_key()
             .context(Kind::Failed, "making an author key")?
             .public();
-        output.say(format!("your author key is {key}"));
-        output.say(format!("next: the realm's owner lets your code run with `hearth author add {key} --name {name}`"));
+        output.say(format!("your author key is {key}"))?;
+        output.say(format!("next: the realm's owner lets your code run with `hearth author add {key} --name {name}`"))?;
         author = Some(key);
     }
     output.document(&json!({ "realm": joined.realm, "role": invitation.role, "folder": dir, "author_key": author }))

@@ -21,6 +21,7 @@ use super::exit::{Failure, Kind};
 use super::follow::Follower;
 use super::identity::now;
 use super::inputs::{self, Inputs};
+use super::output::plain;
 use super::{Output, places, run, task};
 
 /// A client of the realm that the command line names.
@@ -168,11 +169,11 @@ pub(crate) async fn submit(
     output.say(format!(
         "{} with {} tasks{again}",
         accepted.job, accepted.tasks
-    ));
+    ))?;
     output.say(format!(
         "next: `hearth wait {}`, then `hearth results {}`",
         accepted.job, accepted.job
-    ));
+    ))?;
     output.document(&accepted)
 }
 
@@ -186,7 +187,7 @@ pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure>
             vec![
                 job.job.to_string(),
                 job.name.clone(),
-                format!("{:?}", job.state).to_lowercase(),
+                word(job.state),
                 format!("{done}/{}", job.tasks),
                 job.counts.leased.to_string(),
                 job.counts.failed.to_string(),
@@ -214,16 +215,38 @@ pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure>
 }
 
 pub(crate) async fn cancel(global: &Global, args: &JobArgs, output: Output) -> Result<(), Failure> {
-    let status = client(global)
-        .await?
-        .cancel(args.job)
-        .await
-        .map_err(failure)?;
-    output.say(format!(
-        "{} is cancelled; {} results are kept",
-        args.job, status.counts.settled
-    ));
+    let client = client(global).await?;
+    let before = client.job(args.job, None).await.map_err(failure)?;
+    let status = client.cancel(args.job).await.map_err(failure)?;
+    output.say(cancelled(&before, &status))?;
     output.document(&status)
+}
+
+/// What became of a job that somebody wanted to cancel. One that has ended stays as it is, whether that
+/// was before the request or while it was on its way.
+fn cancelled(before: &JobStatus, status: &JobStatus) -> String {
+    let (job, counts) = (status.job, &status.counts);
+    let results = counts.settled + counts.finalised;
+    if before.state == JobState::Open && status.state == JobState::Cancelled {
+        return format!("{job} is cancelled; {results} results are kept");
+    }
+    let (how, tasks) = (word(status.state), status.tasks);
+    let mut parts = vec![format!("{results} of {tasks} tasks have a result")];
+    for (count, state) in [
+        (counts.failed, "failed"),
+        (counts.cancelled, "are cancelled"),
+        (counts.expired, "expired"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {state}"));
+        }
+    }
+    format!("{job} had ended already ({how}): {}", parts.join(", "))
+}
+
+/// The state of a job in one word.
+fn word(state: JobState) -> String {
+    format!("{state:?}").to_lowercase()
 }
 
 pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Result<(), Failure> {
@@ -244,7 +267,7 @@ pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Re
     output.say(format!(
         "{}: {} of {} tasks have a result",
         args.job, status.counts.settled, status.tasks
-    ));
+    ))?;
     output.document(&status)?;
     complete(&status)
 }
@@ -262,6 +285,7 @@ impl Trouble {
         }
         if let Some(trouble) = &status.trouble {
             let (job, message, next) = (status.job, &trouble.message, &trouble.next);
+            let (message, next) = (plain(message), plain(next));
             output.note(format!("{job} waits: {message}\n  next: {next}"));
         }
         self.0 = code;
@@ -308,6 +332,7 @@ pub(crate) async fn results(
     args: &ResultsArgs,
     output: Output,
 ) -> Result<(), Failure> {
+    places::out_folder(args.out.as_deref())?;
     let client = client(global).await?;
     let tasks = client.job(args.job, None).await.map_err(failure)?.tasks;
     let mut follower = Follower::new(&client, args.job, tasks);
@@ -371,13 +396,22 @@ pub(crate) async fn show(
 /// Why a task has no output, for people.
 pub(crate) fn problem(result: &ProcessingResult) -> String {
     let metadata = &result.result.metadata;
+    // What ended without a result has a state that says so, and an outcome only if an attempt had one.
     let state = format!("{:?}", result.state).to_lowercase();
-    match (&metadata.detail, metadata.outcome.is_empty()) {
-        (Some(detail), false) => format!("{}: {detail}", metadata.outcome),
-        (Some(detail), true) => format!("{state}: {detail}"),
-        (None, false) => metadata.outcome.clone(),
-        (None, true) => state,
-    }
+    let ended = match metadata.outcome.as_str() {
+        "" | "returned" => &state,
+        outcome => outcome,
+    };
+    run::problem(ended, metadata.detail.as_deref())
+}
+
+/// Whether a task gave what it is there for: an output that its trust policy accepts.
+pub(crate) fn has_output(result: &ProcessingResult) -> bool {
+    result.result.metadata.outcome == "returned"
+        && matches!(
+            result.state,
+            TaskState::Provisional | TaskState::Final | TaskState::Settled
+        )
 }
 
 /// The output of a result: from the page, or fetched when it is too large for one.
@@ -387,9 +421,7 @@ pub(crate) async fn bytes(
     result: &ProcessingResult,
 ) -> Result<Option<Vec<u8>>, Failure> {
     let metadata = &result.result.metadata;
-    if metadata.outcome != "returned"
-        || matches!(result.state, TaskState::Queued | TaskState::Leased)
-    {
+    if !has_output(result) {
         return Ok(None);
     }
     match (&result.result.output, metadata.encoding) {
@@ -423,7 +455,68 @@ pub(crate) fn save(
 
 #[cfg(test)]
 mod tests {
+    use hearth_wire::api::JobCounts;
+    use hearth_wire::{ReleaseId, Seq};
+
     use super::*;
+
+    #[test]
+    fn a_job_that_had_ended_is_not_said_to_be_cancelled() {
+        let status = |state, counts: JobCounts| JobStatus {
+            job: JobId(7),
+            tasks: counts.queued + counts.settled + counts.cancelled + counts.failed,
+            name: String::new(),
+            release: ReleaseId::default(),
+            state,
+            counts,
+            priority: Priority::Medium,
+            trust: TrustPolicy::Fast,
+            submitted_at: String::new(),
+            deadline: None,
+            ended_at: None,
+            nodes: Vec::new(),
+            retries: 0,
+            trouble: None,
+            seq: Seq(1),
+        };
+        let some = JobCounts {
+            settled: 1,
+            cancelled: 2,
+            ..JobCounts::default()
+        };
+        let open = status(
+            JobState::Open,
+            JobCounts {
+                settled: 1,
+                queued: 2,
+                ..JobCounts::default()
+            },
+        );
+        let ended = status(JobState::Cancelled, some);
+        assert_eq!(
+            cancelled(&open, &ended),
+            "job-7 is cancelled; 1 results are kept"
+        );
+        assert_eq!(
+            cancelled(&ended, &ended),
+            "job-7 had ended already (cancelled): 1 of 3 tasks have a result, 2 are cancelled"
+        );
+        let closed = status(
+            JobState::Closed,
+            JobCounts {
+                settled: 4,
+                failed: 1,
+                ..JobCounts::default()
+            },
+        );
+        // It ended between the look and the request.
+        for before in [&open, &closed] {
+            assert_eq!(
+                cancelled(before, &closed),
+                "job-7 had ended already (closed): 4 of 5 tasks have a result, 1 failed"
+            );
+        }
+    }
 
     #[test]
     fn a_refusals_status_decides_the_exit_code() {

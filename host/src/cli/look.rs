@@ -91,7 +91,7 @@ pub(crate) async fn modes(global: &Global, output: Output) -> Result<(), Failure
         format!("{:?}", report.mode).to_lowercase(),
         report.since,
         report.reason
-    ));
+    ))?;
     output.say(format!(
         "{} volunteers with {} slots, {} trusted slots; {} tasks queued, {} leased",
         report.volunteers,
@@ -99,7 +99,7 @@ pub(crate) async fn modes(global: &Global, output: Output) -> Result<(), Failure
         report.trusted_slots,
         report.queued,
         report.leased
-    ));
+    ))?;
     let rows = report
         .switches
         .iter()

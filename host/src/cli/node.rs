@@ -14,6 +14,7 @@ use super::args::NodeArgs;
 use super::config::{self, NodeFile};
 use super::exit::{Context, Failure, Kind};
 use super::identity::{self, now, token};
+use super::output::{or_go_on, plain};
 use super::{Output, places, signals};
 
 pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> {
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> 
             "paused: guests are parked and no work is taken"
         } else {
             "resumed"
-        });
+        })?;
         return output.document(&json!({ "paused": args.pause }));
     }
     if args.join && !join(&dir, args, output).await? {
@@ -99,13 +100,14 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
     if !matches!(agreed, Ok(true)) {
         hearth_node::leave(dir).context(Kind::Failed, "removing what joining made")?;
         let agreed = agreed?;
-        output.say("nothing was kept; the invitation is used up");
+        output.say("nothing was kept; the invitation is used up")?;
         return Ok(agreed);
     }
     config::write_new(dir, &config::node_template(&name, args))?;
-    output.document(&json!({
+    // It has joined and runs from now on, whoever reads this.
+    or_go_on(output.document(&json!({
         "realm": joined.realm(), "node": joined.node_id(), "folder": dir, "authors": authors(dir)?,
-    }))?;
+    })));
     Ok(true)
 }
 
@@ -127,13 +129,13 @@ fn show(
     let memory = args.memory.unwrap_or_else(config::default_memory_mib);
     output.note(format!(
         "realm    {} ({}) at {}",
-        invitation.name,
+        plain(&invitation.name),
         invitation.realm.short(),
-        invitation.addresses.join(", ")
+        plain(&invitation.addresses.join(", "))
     ));
     output.note(format!(
         "authors  {} (only their signed code runs)",
-        authors(dir)?.join(", ")
+        plain(&authors(dir)?.join(", "))
     ));
     output.note(format!(
         "limits   {cores} cores, {memory} MiB for guests; no files, no network, no clock for guests"
@@ -176,13 +178,13 @@ fn leave(dir: &Path, yes: bool, output: Output) -> Result<(), Failure> {
     }
     let left = remaining(dir)?;
     if left.is_empty() {
-        output.say(format!("left; {} is gone", dir.display()));
+        output.say(format!("left; {} is gone", dir.display()))?;
     } else {
         output.say(format!(
             "left; {} stays, for what no node made: {}",
             dir.display(),
             left.join(", ")
-        ));
+        ))?;
     }
     output.document(&json!({ "left": dir, "gone": left.is_empty(), "remaining": left }))
 }

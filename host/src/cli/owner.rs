@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hearth::task_tools::Bundle;
 use hearth_identity::{BearerTokens, DirError, PolicyState, RealmDir, SigningKey};
-use hearth_wire::{AuthorEntry, Policy, ReleaseId, Role, UnixSeconds};
+use hearth_wire::{AuthorEntry, Policy, ReleaseId, UnixSeconds};
 use serde_json::json;
 
 use super::args::{
@@ -12,6 +12,7 @@ use super::args::{
 };
 use super::exit::{Context, Failure, Kind};
 use super::identity::{now, passphrase, role};
+use super::output::plain;
 use super::{Output, places};
 
 /// The realm, which must be one's own.
@@ -208,36 +209,36 @@ pub(crate) fn policy(
         if names.is_empty() {
             "none".to_owned()
         } else {
-            names.join(", ")
+            plain(&names.join(", ")).into_owned()
         }
     };
     output.say(format!(
         "realm          {} ({})",
-        policy.name,
+        plain(&policy.name),
         policy.realm.short()
-    ));
+    ))?;
     output.say(format!(
         "policy         version {}, in force for {}",
         policy.version,
         left(policy.expires)
-    ));
+    ))?;
     output.say(format!(
         "revocations    version {}, in force for {} (the coordinator renews them)",
         list.version,
         left(list.expires)
-    ));
+    ))?;
     let authors = policy.authors.iter().map(|author| author.name.clone());
-    output.say(format!("authors        {}", names(authors.collect())));
+    output.say(format!("authors        {}", names(authors.collect())))?;
     let trusted = policy.trusted_nodes.iter().map(ToString::to_string);
-    output.say(format!("trusted nodes  {}", names(trusted.collect())));
+    output.say(format!("trusted nodes  {}", names(trusted.collect())))?;
     let [major, minor, patch] = policy.engine_min;
-    output.say(format!("oldest engine  wasmtime {major}.{minor}.{patch}"));
+    output.say(format!("oldest engine  wasmtime {major}.{minor}.{patch}"))?;
     output.say(format!(
         "taken back     {} authors, {} releases, {} members",
         list.authors.len() + policy.revoked_authors.len(),
         list.releases.len(),
         list.nodes.len()
-    ));
+    ))?;
     if let Err(error) = state.check_in_force(now()) {
         output.note(format!(
             "{error}; `hearth policy renew` signs a new policy, the coordinator new revocations"
@@ -278,7 +279,7 @@ pub(crate) fn revoke(global: &Global, args: &RevokeArgs, output: Output) -> Resu
     output.say(format!(
         "release {} is taken back: coordinator and nodes hear of it within seconds",
         release.short()
-    ));
+    ))?;
     output.document(&json!({ "revoked": release }))
 }
 
@@ -299,7 +300,7 @@ pub(crate) fn token(
             }
             let role = role(*given);
             let text = tokens.create(name, role, now()).map_err(failure)?;
-            output.say(text.as_str());
+            output.say(text.as_str())?;
             output.note(
                 "it is shown only now; send it as `Authorization: Bearer TOKEN` to the address of \
                  `hearth coordinator --api ADDRESS`",
@@ -323,12 +324,9 @@ pub(crate) fn token(
             let json: Vec<_> = tokens
                 .list()
                 .iter()
-                .map(
-                    |token: &hearth_identity::BearerToken| -> serde_json::Value {
-                        let (name, role): (&str, Role) = (&token.name, token.role);
-                        json!({ "name": name, "role": role, "created": token.created })
-                    },
-                )
+                .map(|token| {
+                    json!({ "name": token.name, "role": token.role, "created": token.created })
+                })
                 .collect();
             output.table(&["TOKEN", "ROLE", "AGE"], rows, &json)
         }
@@ -337,7 +335,7 @@ pub(crate) fn token(
                 return Err(Failure::rejected(format!("there is no token {name:?}"))
                     .next("`hearth token list` shows them"));
             }
-            output.say(format!("token {name} opens nothing any more"));
+            output.say(format!("token {name} opens nothing any more"))?;
             output.document(&json!({ "removed": name }))
         }
     }

@@ -55,9 +55,44 @@ pub(crate) fn this_program() -> Result<PathBuf, Failure> {
 
 /// Writes `bytes` to `path`, with its folder, naming both in the error.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .context(Kind::Failed, format!("making {}", folder.display()))?;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| unwritable("making", parent, &error))?;
     }
-    std::fs::write(path, bytes).context(Kind::Failed, format!("writing {}", path.display()))
+    std::fs::write(path, bytes).map_err(|error| unwritable("writing", path, &error))
+}
+
+/// Makes the folder into which outputs will go. Said before the work begins: hours of it would be lost
+/// for a folder that does not take them.
+pub(crate) fn out_folder(folder: Option<&Path>) -> Result<(), Failure> {
+    use rustix::fs::{Access, access};
+    let Some(folder) = folder else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder).map_err(|error| unwritable("making", folder, &error))?;
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| unwritable("writing into", folder, &error.into()))
+}
+
+/// A place that the user named and that cannot be written: the place is wrong, unless the disk is.
+pub(crate) fn unwritable(doing: &str, path: &Path, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind;
+    let (kind, next) = match error.kind() {
+        ErrorKind::NotFound => (
+            Kind::Rejected,
+            "make its folder first, or name another place",
+        ),
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => (
+            Kind::Rejected,
+            "something else is there: name another place",
+        ),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (
+            Kind::Rejected,
+            "name a place that you may write to, or ask for the permission",
+        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            (Kind::Failed, "make room there, or name another place")
+        }
+        _ => (Kind::Failed, "name another place"),
+    };
+    Failure::new(kind, format!("{doing} {}: {error}", path.display())).next(next)
 }

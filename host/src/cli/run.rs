@@ -1,15 +1,15 @@
 //! `hearth run`: on the network, or here if there is none, or the rest here if it goes away.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use hearth::client::{Client, ClientError, ClientIdentity};
 use hearth::{Component, LocalHost, TaskResult};
-use hearth_wire::api::{JobState, JobStatus};
+use hearth_wire::api::JobState;
 use hearth_wire::runner::RunOutcome;
-use hearth_wire::{Digest, JobId};
+use hearth_wire::{Digest, Inconclusive, JobId, Outcome};
 use serde_json::json;
 
 use super::args::{Global, PlaceArg, RunArgs};
@@ -18,38 +18,53 @@ use super::follow::Follower;
 use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::jobs::{self, failure};
+use super::output::plain;
 use super::task::Loaded;
-use super::{Output, places, task, vouch};
+use super::{Output, places, signals, task, vouch};
 
 /// How long a coordinator may be away before the rest is finished here.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Result<(), Failure> {
     let begun = Instant::now();
+    places::out_folder(args.out.as_deref())?;
     let inputs = inputs::read(&args.inputs)?;
     let loaded = task::load(&args.release)?;
     let everything = (0..inputs.items.len()).collect();
+    let tasks = inputs.items.len();
     let home = |inputs, missing| finish_here(global, args, &loaded, inputs, missing, begun, output);
     if args.offline {
-        return home(inputs, everything).await;
+        return complete(home(inputs, everything).await?, tasks);
     }
-    match begin(global, args, &loaded, &inputs, output).await? {
-        Begun::Accepted(client, job) => match follow(&client, job, args, &inputs, output).await? {
-            Followed::Ended(status) => jobs::complete(&status),
-            Followed::Lost(missing) => {
+    let without = match begin(global, args, &loaded, &inputs, output).await? {
+        Begun::Accepted(client, job) => {
+            let followed = follow(&client, job, args, &inputs, output).await?;
+            if followed.lost.is_empty() {
+                followed.without
+            } else {
                 output.note(format!(
-                    "{job}: the coordinator went away; finishing {} of {} tasks here",
-                    missing.len(),
-                    inputs.items.len()
+                    "{job}: the coordinator went away; finishing {} of {tasks} tasks here",
+                    followed.lost.len(),
                 ));
-                home(inputs, missing).await
+                followed.without + home(inputs, followed.lost).await?
             }
-        },
+        }
         Begun::Nobody(why) => {
             output.note(format!("{why}: running here"));
-            home(inputs, everything).await
+            home(inputs, everything).await?
         }
+    };
+    complete(without, tasks)
+}
+
+/// How a run ends, wherever its tasks ran: every one of them has an output, or this says how many have
+/// none.
+pub(crate) fn complete(without: usize, tasks: usize) -> Result<(), Failure> {
+    if without == 0 {
+        return Ok(());
     }
+    let message = format!("{without} of {tasks} tasks have no output");
+    Err(Failure::new(Kind::Incomplete, message).next("the lines above say why"))
 }
 
 enum Begun {
@@ -94,13 +109,16 @@ async fn begin(
     }
 }
 
-enum Followed {
-    Ended(Box<JobStatus>),
-    /// The coordinator is gone for good; these tasks have no result that was received.
-    Lost(BTreeSet<usize>),
+/// What came of a job on the network.
+struct Followed {
+    /// Tasks that ended without an output.
+    without: usize,
+    /// Tasks without a result that was received, because the coordinator is gone for good.
+    lost: BTreeSet<usize>,
 }
 
-/// Prints results as they come, until the job ended or the coordinator is gone for good.
+/// Prints results as they come, until the job ended, the coordinator is gone for good or the user
+/// interrupts.
 async fn follow(
     client: &Client,
     job: JobId,
@@ -113,18 +131,29 @@ async fn follow(
     let bar = output.bar(tasks as u64, &job.to_string());
     let mut away: Option<Instant> = None;
     let mut trouble = jobs::Trouble::default();
+    let mut without = 0;
+    // From here on a signal must not just end this program: the job is the coordinator's by now.
+    let mut stop = pin!(signals::asked_to_stop().context(Kind::Failed, "listening for signals")?);
     loop {
-        let looked = follower
-            .look(async |result| {
-                let label = &inputs.items[result.index as usize].0;
-                jobs::show(client, job, result, label, args.out.as_deref(), output).await
-            })
-            .await;
+        let look = follower.look(async |result| {
+            let label = &inputs.items[result.index as usize].0;
+            without += usize::from(!jobs::has_output(result));
+            jobs::show(client, job, result, label, args.out.as_deref(), output).await
+        });
+        let looked = tokio::select! {
+            looked = look => looked,
+            () = &mut stop => return Err(interrupted(job)),
+        };
         bar.set_position((tasks - follower.missing().len()) as u64);
         match looked {
             Ok(status) if status.state != JobState::Open => {
                 bar.finish_and_clear();
-                return Ok(Followed::Ended(Box::new(status)));
+                // What the coordinator gave no result for, it will not give one for any more.
+                let without = without + follower.missing().len();
+                return Ok(Followed {
+                    without,
+                    lost: BTreeSet::new(),
+                });
             }
             Ok(status) => {
                 trouble.tell(&status, output);
@@ -135,16 +164,32 @@ async fn follow(
                 if since.elapsed() > PATIENCE {
                     bar.finish_and_clear();
                     let missing = follower.missing().iter().map(|index| *index as usize);
-                    return Ok(Followed::Lost(missing.collect()));
+                    let lost = missing.collect();
+                    return Ok(Followed { without, lost });
                 }
             }
             Err(failure) => return Err(failure),
         }
-        follower.rest().await;
+        tokio::select! {
+            () = follower.rest() => {}
+            () = &mut stop => return Err(interrupted(job)),
+        }
     }
 }
 
-/// Runs `missing` tasks on an embedded local host, once their release is known to be trusted here.
+/// The job is not this program's child: it goes on, and its name is what the user needs now.
+fn interrupted(job: JobId) -> Failure {
+    Failure::new(
+        Kind::Interrupted,
+        format!("interrupted; {job} goes on without this command"),
+    )
+    .next(format!(
+        "`hearth wait {job}`, then `hearth results {job}`; `hearth cancel {job}` ends it"
+    ))
+}
+
+/// Runs `missing` tasks on an embedded local host, once their release is known to be trusted here, and
+/// says how many of them have no output.
 async fn finish_here(
     global: &Global,
     args: &RunArgs,
@@ -153,7 +198,7 @@ async fn finish_here(
     missing: BTreeSet<usize>,
     begun: Instant,
     output: Output,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     if args.options.place == PlaceArg::Volunteers {
         return Err(Failure::new(
             Kind::Unreachable,
@@ -165,12 +210,10 @@ async fn finish_here(
     let component =
         Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "the component")?;
     let limits = trusted.manifest.limits;
-    if let Some(import) = wider(&component, &trusted.manifest.imports) {
-        return Err(Failure::rejected(format!(
-            "the component imports {import}, which its signed manifest does not grant"
-        ))
-        .next("its author must sign it anew (hearth task sign)"));
-    }
+    // The limits of the manifest and the imports that it grants, as every node asks.
+    hearth_sandbox::admit(component.bytes(), &trusted.manifest.imports, &limits)
+        .context(Kind::Rejected, "the component")
+        .map_err(|failure| failure.next("its author must sign it anew (hearth task sign)"))?;
     let seed = args.options.seed.unwrap_or_default();
     // As on the network, what is still open when the time is up ends without a result.
     let ends = args
@@ -198,10 +241,10 @@ async fn finish_here(
             Some(ends) => job.ends_at(ends),
             None => job,
         };
-        let mut failed = 0;
+        let mut without = 0;
         for result in job.run().context(Kind::Rejected, "the job")? {
             let index = indexes[result.index];
-            failed += usize::from(result.output().is_none());
+            without += usize::from(result.output().is_none());
             show(
                 &result,
                 index,
@@ -212,25 +255,10 @@ async fn finish_here(
             bar.inc(1);
         }
         bar.finish_and_clear();
-        if failed == 0 {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Kind::Incomplete,
-            format!("{failed} of {} tasks have no output", indexes.len()),
-        )
-        .next("the lines above say why"))
+        Ok(without)
     })
     .await
     .context(Kind::Failed, "the local host")?
-}
-
-/// An interface that a component imports beyond what was granted.
-fn wider<'a>(component: &'a Component, granted: &[String]) -> Option<&'a String> {
-    component
-        .imports()
-        .iter()
-        .find(|import| !granted.contains(import))
 }
 
 /// Prints a result of this machine's own local host.
@@ -245,13 +273,14 @@ pub(crate) fn show(
         RunOutcome::Returned { media_type, bytes } => (media_type.as_str(), Some(bytes.as_slice())),
         _ => ("", None),
     };
-    let problem = describe(&result.outcome);
+    let outcome = result.outcome.clone().into_outcome().0;
+    let problem = describe(&outcome);
     if output.json {
         if let (Some(out), Some(bytes)) = (out, bytes) {
             jobs::save(out, index as u32, media_type, bytes)?;
         }
         return output.document(&json!({
-            "index": index, "input": label, "outcome": word(&result.outcome), "problem": bytes.is_none().then_some(problem),
+            "index": index, "input": label, "outcome": outcome.word(), "problem": bytes.is_none().then_some(problem),
             "media_type": media_type, "output": bytes.map(String::from_utf8_lossy),
             "output_digest": bytes.map(Digest::of), "digest": result.digest(), "fuel_used": result.fuel_used,
             "processing_time": result.run_time.as_secs_f64(), "processed_by": "local",
@@ -268,21 +297,20 @@ pub(crate) fn show(
     .print(out, output)
 }
 
-/// Outcome in one word.
-pub(crate) fn word(outcome: &RunOutcome) -> &'static str {
-    outcome.clone().into_outcome().0.word()
+/// Why a task of this machine's own local host has no output, for people.
+pub(crate) fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        // The network says of a task that its time was up, not how an attempt at it ended.
+        Outcome::Inconclusive(Inconclusive::Deadline) => problem("expired", None),
+        _ => problem(outcome.word(), outcome.detail().as_deref()),
+    }
 }
 
-/// Outcome in a sentence, for people.
-pub(crate) fn describe(outcome: &RunOutcome) -> String {
-    match outcome {
-        RunOutcome::Returned { bytes, .. } => format!("returned {} bytes", bytes.len()),
-        RunOutcome::Refused(error) => format!("refused by the task: {error:?}"),
-        RunOutcome::Exhausted(resource) => {
-            format!("exhausted its {resource:?} limit").to_lowercase()
-        }
-        RunOutcome::Trapped(kind) => format!("trapped: {kind:?}"),
-        RunOutcome::Inconclusive(cause) => format!("no result: {cause:?}"),
+/// Why a task has no output, for people: the same words wherever it ran.
+pub(crate) fn problem(ended: &str, detail: Option<&str>) -> String {
+    match detail {
+        Some(detail) => format!("{ended}: {detail}"),
+        None => ended.to_owned(),
     }
 }
 
@@ -307,35 +335,31 @@ pub(crate) struct Shown<'a> {
 
 impl Shown<'_> {
     pub(crate) fn print(&self, out: Option<&Path>, output: Output) -> Result<(), Failure> {
+        let label = plain(self.label);
         let by = self
             .by
             .as_deref()
-            .map_or_else(String::new, |by| format!("  [{by}]"));
+            .map_or_else(String::new, |by| format!("  [{}]", plain(by)));
         let Some(bytes) = self.bytes else {
-            output.say(format!("{}: {}{by}", self.label, self.problem));
-            return Ok(());
+            return output.say(format!("{label}: {}{by}", plain(&self.problem)));
         };
         if let Some(out) = out {
             let path = jobs::save(out, self.index, self.media_type, bytes)?;
-            output.say(format!("{}: {}{by}", self.label, path.display()));
-            return Ok(());
+            return output.say(format!("{label}: {}{by}", path.display()));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => {
-                output.say(format!("{}: {}{by}", self.label, text.trim_end()))
+                output.say(format!("{label}: {}{by}", text.trim_end()))
             }
             _ => {
                 let line = format!(
-                    "{}: {} bytes of {}, sha256 {}{by}",
-                    self.label,
+                    "{label}: {} bytes of {}, sha256 {}{by}",
                     bytes.len(),
-                    self.media_type,
+                    plain(self.media_type),
                     Digest::of(bytes).short()
                 );
-                output.say(line);
+                output.say(line)
             }
         }
-        let _ = std::io::stdout().flush();
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hearth::task_tools::{self, SignOptions};
+use hearth::task_tools::{self, SignOptions, ToolError};
 use hearth::{Component, LocalHost};
 use hearth_identity::{NodeDir, RealmDir, SigningKey, UserDir};
 use hearth_wire::{RealmId, Release, UnixSeconds};
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::{EngineArg, Global, TaskCommand, TaskRunArgs, TaskSignArgs};
 use super::exit::{Context, Failure, Kind};
 use super::identity::now;
+use super::output::plain;
 use super::{Output, inputs, places, run};
 
 pub(crate) use hearth::task_tools::Loaded;
@@ -22,15 +23,16 @@ pub(crate) fn task(global: &Global, command: &TaskCommand, output: Output) -> Re
     match command {
         TaskCommand::New { name } => {
             let made = task_tools::new(name).context(Kind::Rejected, "making a task")?;
-            output.say(format!("made {}", made.folder.display()));
+            output.say(format!("made {}", made.folder.display()))?;
             output.say(format!(
                 "next: cd {} && hearth task build && hearth run . sample-input.json",
                 made.folder.display()
-            ));
+            ))?;
             output.document(&json!({ "folder": made.folder, "files": made.files }))
         }
         TaskCommand::Build { folder, out } => {
             let mut say = |text: &str| output.note(text);
+            places::out_folder(out.as_deref())?;
             let built = task_tools::build(folder, out.as_deref(), &mut say)
                 .context(Kind::Rejected, "building")?;
             output.say(format!(
@@ -38,7 +40,7 @@ pub(crate) fn task(global: &Global, command: &TaskCommand, output: Output) -> Re
                 built.component.display(),
                 built.bytes,
                 built.digest.short()
-            ));
+            ))?;
             output.document(&json!({
                 "name": built.name, "component": built.component, "manifest": built.manifest,
                 "bytes": built.bytes, "digest": built.digest, "imports": built.imports,
@@ -52,18 +54,18 @@ pub(crate) fn task(global: &Global, command: &TaskCommand, output: Output) -> Re
 
 fn check(file: &Path, output: Output) -> Result<(), Failure> {
     let report = task_tools::check(file).context(Kind::Rejected, file.display())?;
-    output.say(format!("world    {}", report.world));
+    output.say(format!("world    {}", report.world))?;
     output.say(format!(
         "bytes    {} (sha256 {})",
         report.bytes, report.digest
-    ));
+    ))?;
     for import in &report.imports {
-        output.say(format!("imports  {import}"));
+        output.say(format!("imports  {import}"))?;
     }
     output.document(&report)?;
     match report.unfit {
         None => {
-            output.say("nodes take it");
+            output.say("nodes take it")?;
             Ok(())
         }
         Some(why) => Err(Failure::rejected(format!("nodes refuse it: {why}"))),
@@ -71,6 +73,7 @@ fn check(file: &Path, output: Output) -> Result<(), Failure> {
 }
 
 fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
+    places::out_folder(args.out.as_deref())?;
     let inputs = inputs::read(&args.inputs)?;
     let loaded = load(&args.file)?;
     let component = Component::from_bytes(loaded.component.clone())
@@ -89,12 +92,14 @@ fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
         .limits(loaded.draft.limits)
         .seed(args.seed.unwrap_or_default());
     let job = job.inputs(inputs.items.iter().map(|(_, input)| input));
-    let job = job
-        .on_log(move |line| output.note(format!("{:?}: {}", line.level, line.text).to_lowercase()));
-    let mut failed = 0;
+    let job = job.on_log(move |line| {
+        let level = format!("{:?}", line.level).to_lowercase();
+        output.note(format!("{level}: {}", plain(&line.text)));
+    });
+    let mut without = 0;
     let bar = output.bar(inputs.items.len() as u64, "running");
     for result in job.run().context(Kind::Rejected, "the job")? {
-        failed += usize::from(result.output().is_none());
+        without += usize::from(result.output().is_none());
         run::show(
             &result,
             result.index,
@@ -113,14 +118,7 @@ fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if failed == 0 {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Kind::Incomplete,
-        format!("{failed} of {} tasks have no output", inputs.items.len()),
-    )
-    .next("the lines above say why"))
+    run::complete(without, inputs.items.len())
 }
 
 fn sign(global: &Global, args: &TaskSignArgs, output: Output) -> Result<(), Failure> {
@@ -140,15 +138,20 @@ fn sign(global: &Global, args: &TaskSignArgs, output: Output) -> Result<(), Fail
         Some(path) => path.clone(),
         None => loaded.release_path(),
     };
-    bundle
-        .write(&path)
-        .context(Kind::Failed, format!("writing {}", path.display()))?;
+    bundle.write(&path).map_err(|error| match error {
+        ToolError::Io {
+            action,
+            path,
+            source,
+        } => places::unwritable(action, &path, &source),
+        error => Failure::failed(error),
+    })?;
     output.say(format!(
         "{}: release {} signed by {}",
         path.display(),
         bundle.release.id().short(),
         key.id().short()
-    ));
+    ))?;
     output.document(&json!({ "file": path, "release": bundle.release.id(), "author": key.id() }))
 }
 

@@ -76,8 +76,13 @@ impl View {
     /// A line of the story, above the map.
     pub(super) fn tell(&mut self, text: &str) {
         self.erase();
-        self.output.say(text);
+        self.say(text);
         self.draw();
+    }
+
+    /// The map is decoration: that nobody can read it is told when the summary cannot be printed.
+    fn say(&self, text: &str) {
+        let _ = self.output.say(text);
     }
 
     /// Leaves the last map standing.
@@ -135,14 +140,14 @@ impl View {
         }
         if std::io::stdout().is_terminal() {
             self.erase();
-            self.lines().iter().for_each(|line| self.output.say(line));
+            self.lines().iter().for_each(|line| self.say(line));
             self.drawn = true;
             return;
         }
         // In a pipe a map at each third is enough.
         let finished = self.finished();
         if finished >= self.printed_at {
-            self.lines().iter().for_each(|line| self.output.say(line));
+            self.lines().iter().for_each(|line| self.say(line));
             self.printed_at = finished + self.tiles.len().div_ceil(3).max(1);
         }
     }
