@@ -32,6 +32,7 @@ mod key;
 mod node_dir;
 mod peer;
 mod pem;
+mod point;
 mod policy;
 mod proof;
 mod realm_dir;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use hearth_wire::envelope::Domain;
 use hearth_wire::{
-    Invitation, InvitationNonce, Policy, PolicyBundle, RealmId, Revocations, Role, UnixSeconds,
-    limits,
+    AuthorEntry, Invitation, InvitationNonce, Policy, PolicyBundle, RealmId, Revocations, Role,
+    UnixSeconds, limits, text,
 };
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::key::random;
 use crate::{
     Authority, DirError, EnrolError, NodeKey, PolicyState, RealmCa, SigningKey, TlsIdentity, Trust,
-    files, invitation, pem, policy, sealed,
+    files, invitation, pem, point, policy, sealed,
 };
 
 const DAY: u64 = 24 * 3_600;
@@ -397,6 +397,12 @@ impl RealmDir {
         let old = state.policy();
         let mut policy = old.clone().into_inner();
         edit(&mut policy);
+        // Those that are there already stay: whoever let one in that is not fit must be able to sign.
+        let new = policy
+            .authors
+            .iter()
+            .filter(|new| !old.authors.contains(new));
+        new.into_iter().try_for_each(check_author)?;
         policy.realm = old.realm;
         policy.ca = old.ca;
         policy.online = old.online;
@@ -413,6 +419,21 @@ impl RealmDir {
         files::write(&self.file(POLICY), &state.policy_bytes())?;
         Ok(state)
     }
+}
+
+/// An author whom somebody lets in: nodes show the name when they ask their owner, and trust the key.
+fn check_author(author: &AuthorEntry) -> Result<(), DirError> {
+    let fail = |field, problem: String| Err(DirError::Option { field, problem });
+    let max = limits::NAME_BYTES_MAX;
+    if !text::is_name(&author.name, max) {
+        return fail("name", format!("1 to {max} bytes, no control characters"));
+    }
+    if !point::is_honest(&author.key) {
+        let problem =
+            "nobody can hold this Ed25519 key: it is not a point of the curve, or of small order";
+        return fail("key", problem.to_owned());
+    }
+    Ok(())
 }
 
 pub(crate) fn identity(

@@ -201,7 +201,7 @@ pub(crate) struct JoinArgs {
 pub(crate) enum AuthorCommand {
     /// Let an author's code run (needs the root key)
     Add {
-        /// The author's public key, 64 hexadecimal digits, as `hearth join` told it
+        /// The author's public key, ed25519:…, as `hearth join` told it
         key: hearth_wire::PublicKey,
         /// Name of the author
         #[arg(long)]

@@ -42,8 +42,8 @@ pub use input_set::{
 pub use job::{JobOptions, JobSpec, Placement, Priority, TrustPolicy};
 pub use outcome::{Inconclusive, Outcome, Output, Resource, TaskError, TrapKind};
 pub use policy::{
-    AuthorEntry, Invitation, InvitationNonce, NodePublicKey, Policy, PolicyBundle, PublicKey,
-    Redemption, Revocations, Role, Signed,
+    AuthorEntry, Invitation, InvitationNonce, NodePublicKey, ParsePublicKeyError, Policy,
+    PolicyBundle, PublicKey, Redemption, Revocations, Role, Signed,
 };
 pub use release::{
     Class, EngineId, EngineRange, Manifest, ManifestError, Release, Signature, TaskLimits,

@@ -6,11 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{
-    Digest, KeyId, NodeId, ParseDigestError, ParseIdError, RealmId, ReleaseId, UnixSeconds,
-};
+use crate::{Digest, KeyId, NodeId, ParseIdError, RealmId, ReleaseId, UnixSeconds};
 
 /// What a certificate allows its holder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,12 +68,28 @@ impl FromStr for Role {
     }
 }
 
-/// An Ed25519 public key (RFC 8032). In text it is 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// An Ed25519 public key (RFC 8032). In text it is `ed25519:` and 64 hexadecimal digits, since the id of
+/// a key has 64 digits as well, and half of all ids would pass for a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(Digest);
 
+/// The text is not a public key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a public key is ed25519: and 64 hexadecimal digits, got {0:?}{hint}", hint = key_id_hint(.0))]
+pub struct ParsePublicKeyError(pub String);
+
+/// The likeliest mistake has its own answer.
+fn key_id_hint(got: &str) -> &'static str {
+    if got.parse::<Digest>().is_ok() {
+        ", which may be the id of a key: the key itself is wanted"
+    } else {
+        ""
+    }
+}
+
 impl PublicKey {
+    const PREFIX: &'static str = "ed25519:";
+
     /// A key from its 32 bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(Digest::new(bytes))
@@ -94,7 +108,29 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        write!(f, "{}{}", Self::PREFIX, self.0)
+    }
+}
+
+/// Text for people and JSON, 32 bytes for postcard.
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            text.parse().map_err(serde::de::Error::custom)
+        } else {
+            Digest::deserialize(deserializer).map(Self)
+        }
     }
 }
 
@@ -105,10 +141,13 @@ impl fmt::Debug for PublicKey {
 }
 
 impl FromStr for PublicKey {
-    type Err = ParseDigestError;
+    type Err = ParsePublicKeyError;
 
-    fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        text.parse().map(Self)
+    fn from_str(text: &str) -> Result<Self, ParsePublicKeyError> {
+        text.strip_prefix(Self::PREFIX)
+            .and_then(|digits| digits.parse().ok())
+            .map(Self)
+            .ok_or_else(|| ParsePublicKeyError(text.chars().take(80).collect()))
     }
 }
 
@@ -293,6 +332,22 @@ mod tests {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
         assert!("root".parse::<Role>().is_err());
+    }
+
+    #[test]
+    fn a_key_and_its_id_are_told_apart() {
+        let key = PublicKey::new([7; 32]);
+        let text = key.to_string();
+        assert_eq!(text, format!("ed25519:{}", "07".repeat(32)));
+        assert_eq!(text.parse(), Ok(key));
+        let error = key.id().to_string().parse::<PublicKey>().unwrap_err();
+        assert!(error.to_string().contains("id of a key"), "{error}");
+        let error = "ed25519:07".parse::<PublicKey>().unwrap_err();
+        assert!(!error.to_string().contains("id of a key"), "{error}");
+        assert_eq!(
+            crate::codec::encode(&key).len(),
+            crate::codec::encode(&[7u8; 32]).len()
+        );
     }
 
     #[test]

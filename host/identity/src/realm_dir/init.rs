@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hearth_wire::envelope::Domain;
 use hearth_wire::text::is_name;
-use hearth_wire::{
-    AuthorEntry, KeyId, Policy, PolicyBundle, RealmId, Revocations, UnixSeconds, limits,
-};
+use hearth_wire::{KeyId, Policy, PolicyBundle, RealmId, Revocations, UnixSeconds, limits};
 
 use super::*;
 

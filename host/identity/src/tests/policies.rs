@@ -1,6 +1,6 @@
 use hearth_wire::codec::{decode, encode};
 use hearth_wire::envelope::Domain;
-use hearth_wire::{AuthorEntry, NodeId, PolicyBundle, RealmId, Signed, limits};
+use hearth_wire::{AuthorEntry, NodeId, Policy, PolicyBundle, PublicKey, RealmId, Signed, limits};
 use proptest::prelude::*;
 
 use super::*;
@@ -210,6 +210,36 @@ fn an_interrupted_change_of_the_online_key_is_done_again() {
     let stranger = SigningKey::generate().unwrap();
     assert!(realm.dir.rotate_online_key(&stranger, NOW).is_err());
     realm.dir.revoke(NOW, |_| ()).unwrap();
+}
+
+#[test]
+fn an_author_is_let_in_with_a_name_and_a_key_that_somebody_can_hold() {
+    let realm = Realm::new();
+    let key = SigningKey::generate().unwrap().public();
+    let add = |name: &str, key: PublicKey| {
+        let entry = AuthorEntry {
+            key,
+            name: name.to_owned(),
+            not_after: later(DAY),
+        };
+        let edit = |policy: &mut Policy| policy.authors.push(entry);
+        realm.dir.update_policy(None, NOW, edit)
+    };
+    for (name, key, wrong) in [
+        ("", key, "name"),
+        ("Eve\u{1b}[2J", key, "name"),
+        ("Eve\nauthors  nobody", key, "name"),
+        ("Eve\u{202e}", key, "name"),
+        ("Eve", PublicKey::new([0; 32]), "key"),
+        ("Eve", PublicKey::new([0xff; 32]), "key"),
+    ] {
+        match add(name, key) {
+            Err(DirError::Option { field, .. }) => assert_eq!(field, wrong, "{name:?}"),
+            other => panic!("{name:?}: {other:?}"),
+        }
+    }
+    assert_eq!(realm.state().policy().version, 1, "nothing was written");
+    add("Grace", key).unwrap();
 }
 
 #[test]
