@@ -71,6 +71,34 @@ fn write_temporary(path: &Path, bytes: &[u8]) -> Result<PathBuf, DirError> {
     Ok(temporary)
 }
 
+/// What writing a file of one of these names left in a directory because the process was killed.
+pub(crate) fn leftovers(directory: &Path, names: &[&str]) -> Result<Vec<PathBuf>, DirError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io_error("reading", directory))?,
+    };
+    let ours = |entry: &str| {
+        let inner = entry
+            .strip_prefix('.')
+            .and_then(|rest| rest.strip_suffix(".tmp"));
+        inner
+            .and_then(|inner| inner.rsplit_once('.'))
+            .is_some_and(|(name, tag)| {
+                names.contains(&name)
+                    && tag.len() == 16
+                    && tag.bytes().all(|digit| digit.is_ascii_hexdigit())
+            })
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(io_error("reading", directory))?;
+        if entry.file_name().to_str().is_some_and(ours) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
 /// The directory that a file is in.
 pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
@@ -181,6 +209,15 @@ mod tests {
         assert_eq!(*read_secret(&path).unwrap(), "third");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "no leftovers");
+        let killed = write_temporary(&path, b"half").unwrap();
+        write(&directory.join(".key.notes.tmp"), b"somebody's").unwrap();
+        assert_eq!(leftovers(&directory, &["key"]).unwrap(), [killed]);
+        assert!(leftovers(&directory, &["ke"]).unwrap().is_empty());
+        assert!(
+            leftovers(&root.path().join("none"), &["key"])
+                .unwrap()
+                .is_empty()
+        );
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(read_secret(&path), Err(DirError::Exposed(_))));

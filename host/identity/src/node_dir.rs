@@ -353,6 +353,25 @@ impl NodeDir {
         Ok(true)
     }
 
+    /// What a join, or a change of what it made, left in `path` because the process was killed in the
+    /// middle: temporary files, which may hold half of a key.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Io`].
+    pub fn leftovers(path: &Path) -> Result<Vec<PathBuf>, DirError> {
+        let names = [
+            CONFIG,
+            KEY,
+            CERTIFICATE,
+            CA,
+            POLICY,
+            REVOCATIONS,
+            AUTHOR_KEY,
+        ];
+        files::leftovers(path, &names)
+    }
+
     /// Removes everything that joining and running a node made here, and the directory if nothing else
     /// is in it. An author key is kept: it is the person's, not the realm's.
     ///
@@ -362,6 +381,9 @@ impl NodeDir {
     pub fn leave(self) -> Result<(), DirError> {
         for name in REMOVED {
             files::remove(&self.path.join(name))?;
+        }
+        for path in Self::leftovers(&self.path)? {
+            files::remove(&path)?;
         }
         // Fails when other files are there, which are not ours to remove.
         let _ = std::fs::remove_dir(&self.path);

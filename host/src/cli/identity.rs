@@ -1,8 +1,10 @@
 //! Making, opening and joining realms.
 
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use hearth_identity::{DirError, InitOptions, NodeDir, RealmDir, verify_invitation};
 use hearth_node::{JoinError, Joined};
@@ -302,6 +304,13 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
             .next("volunteer this machine with `hearth node --join`"));
     }
     let name = args.name.clone().unwrap_or_else(places::host_name);
+    let _turn = Turn::take(&dir)?;
+    if NodeDir::exists(&dir) {
+        return Err(
+            Failure::rejected(format!("somebody joined from {} just now", dir.display()))
+                .next("join another one with --realm DIR"),
+        );
+    }
     let joined = enrol(&token, &name, &dir).await?;
     output.say(format!(
         "joined realm {} as {} in {}",
@@ -323,9 +332,58 @@ pub(crate) async fn join(global: &Global, args: &JoinArgs, output: Output) -> Re
     output.document(&json!({ "realm": joined.realm, "role": invitation.role, "folder": dir, "author_key": author }))
 }
 
+/// The lock of a folder into which somebody joins: the one that the node will hold while it runs.
+pub(crate) const LOCK: &str = "lock";
+
+/// The turn to join into a folder: an invitation is spent by who has it, and nobody else at the time.
+/// When it is over the lock is gone, and the folder too if it was made for the turn and is empty.
+pub(crate) struct Turn {
+    dir: PathBuf,
+    made: bool,
+    _lock: File,
+}
+
+impl Turn {
+    pub(crate) fn take(dir: &Path) -> Result<Self, Failure> {
+        let made = !dir.exists();
+        let mut builder = std::fs::DirBuilder::new();
+        // The folder will hold keys.
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| places::unwritable("making", dir, &error))?;
+        let path = dir.join(LOCK);
+        let lock =
+            File::create(&path).map_err(|error| places::unwritable("making", &path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                dir: dir.to_owned(),
+                made,
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(Failure::rejected(format!(
+                "{} is in use: somebody joins from there, or its node runs",
+                dir.display()
+            ))
+            .next("wait for that, or use another folder; the invitation is not spent")),
+            Err(TryLockError::Error(error)) => Err(places::unwritable("locking", &path, &error)),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // While it is held, so that nobody else's is removed.
+        let _ = std::fs::remove_file(self.dir.join(LOCK));
+        if self.made {
+            let _ = std::fs::remove_dir(&self.dir);
+        }
+    }
+}
+
 /// Joins, and says who is to blame when that fails.
 pub(crate) async fn enrol(token: &str, name: &str, dir: &Path) -> Result<Joined, Failure> {
-    let existed = dir.exists();
     let error = match hearth_node::join(token, name, dir).await {
         Ok(joined) => return Ok(joined),
         Err(error) => error,
@@ -338,9 +396,6 @@ pub(crate) async fn enrol(token: &str, name: &str, dir: &Path) -> Result<Joined,
     );
     if !asked && !NodeDir::exists(dir) {
         let _ = std::fs::remove_file(dir.join("node.key"));
-        if !existed {
-            let _ = std::fs::remove_dir(dir);
-        }
     }
     let (kind, next) = match &error {
         JoinError::Unreachable { .. } | JoinError::Http(_) => (

@@ -55,14 +55,7 @@ pub(crate) async fn run(args: &NodeArgs, output: Output) -> Result<(), Failure> 
 /// to ask; and a no or an error before a yes leaves nothing behind. The limits are written with the
 /// yes: a joined folder without them is one whose question was cut off, and it is asked again.
 async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failure> {
-    let asked_before = NodeDir::exists(dir);
-    if asked_before && dir.join(config::FILE).exists() {
-        return Err(
-            Failure::rejected(format!("{} has joined a realm already", dir.display())).next(
-                "run it with `hearth node`, leave with `hearth node --leave`, or use another --dir",
-            ),
-        );
-    }
+    not_joined(dir)?;
     let token = token(&args.token)?;
     let invitation = verify_invitation(&token, None, now())
         .context(Kind::Rejected, "the invitation")
@@ -79,7 +72,10 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
         Some(Terminal::open()?)
     };
     let name = args.name.clone().unwrap_or_else(places::host_name);
-    if !asked_before {
+    // Of two that join here at once, one spends its invitation and the other keeps it.
+    let turn = identity::Turn::take(dir)?;
+    not_joined(dir)?;
+    if !NodeDir::exists(dir) {
         identity::enrol(&token, &name, dir).await?;
     }
     let joined = NodeDir::open(dir).context(Kind::Failed, "opening the node's directory")?;
@@ -98,6 +94,8 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
             .and_then(|()| terminal.ask("volunteer this machine? [y/N] ")),
     };
     if !matches!(agreed, Ok(true)) {
+        // Leaving asks for the same lock.
+        drop(turn);
         hearth_node::leave(dir).context(Kind::Failed, "removing what joining made")?;
         let agreed = agreed?;
         output.say("nothing was kept; the invitation is used up")?;
@@ -109,6 +107,18 @@ async fn join(dir: &Path, args: &NodeArgs, output: Output) -> Result<bool, Failu
         "realm": joined.realm(), "node": joined.node_id(), "folder": dir, "authors": authors(dir)?,
     })));
     Ok(true)
+}
+
+/// A folder that is a node's, with its owner's limits, is not joined again.
+fn not_joined(dir: &Path) -> Result<(), Failure> {
+    if NodeDir::exists(dir) && dir.join(config::FILE).exists() {
+        return Err(
+            Failure::rejected(format!("{} has joined a realm already", dir.display())).next(
+                "run it with `hearth node`, leave with `hearth node --leave`, or use another --dir",
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// Whose code would run here.
@@ -150,7 +160,9 @@ fn show(
 fn leave(dir: &Path, yes: bool, output: Output) -> Result<(), Failure> {
     let member = NodeDir::exists(dir);
     // What an interrupted join or leave left is removed as well.
-    if !member && !LEFT.iter().any(|name| dir.join(name).exists()) {
+    let mut left = NodeDir::leftovers(dir).context(Kind::Failed, "looking for what is left")?;
+    left.extend(LEFT.map(|name| dir.join(name)));
+    if !member && !left.iter().any(|path| path.exists()) {
         return Err(Failure::rejected(format!(
             "{} is not a node's directory: there is nothing to leave",
             dir.display()
@@ -164,6 +176,10 @@ fn leave(dir: &Path, yes: bool, output: Output) -> Result<(), Failure> {
     if !yes && !Terminal::open()?.ask(&question)? {
         return Ok(());
     }
+    if !member {
+        // What looks like left may be what somebody who joins just now has made.
+        drop(identity::Turn::take(dir)?);
+    }
     if member {
         hearth_node::leave(dir).map_err(|error| {
             let failure = Failure::failed(format!("leaving: {error}"));
@@ -173,8 +189,8 @@ fn leave(dir: &Path, yes: bool, output: Output) -> Result<(), Failure> {
             }
         })?;
     }
-    for name in LEFT {
-        remove(&dir.join(name))?;
+    for path in left {
+        remove(&path)?;
     }
     let left = remaining(dir)?;
     if left.is_empty() {
@@ -190,8 +206,8 @@ fn leave(dir: &Path, yes: bool, output: Output) -> Result<(), Failure> {
 }
 
 /// What a node's directory may hold besides what [`hearth_node::leave`] knows of: ours, and the key
-/// of a join that never ended.
-const LEFT: [&str; 2] = [config::FILE, "node.key"];
+/// of a join that never ended with the lock that it held.
+const LEFT: [&str; 3] = [config::FILE, "node.key", identity::LOCK];
 
 fn remove(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {

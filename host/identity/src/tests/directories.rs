@@ -240,6 +240,9 @@ fn joining_twice_is_refused_and_leaving_removes_all() {
     ));
     fs::create_dir(path.join("cache")).unwrap();
     fs::write(path.join("cache/blob"), "x").unwrap();
+    let killed = path.join(".node.key.00112233445566ff.tmp");
+    fs::write(&killed, "half").unwrap();
+    assert_eq!(NodeDir::leftovers(&path).unwrap(), [killed]);
     node.leave().unwrap();
     assert!(!path.exists());
 
