@@ -11,6 +11,8 @@ mod durability;
 mod faces;
 mod fallback;
 mod hostile_guests;
+mod mistakes;
 mod readme;
 mod support;
+mod terminals;
 mod tidy;

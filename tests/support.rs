@@ -107,6 +107,10 @@ fn stat(pid: u32, field: usize) -> Option<u64> {
 pub(crate) struct Process(Child);
 
 impl Process {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(child)
+    }
+
     /// As a power cut would end it.
     pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();

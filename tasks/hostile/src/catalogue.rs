@@ -130,6 +130,12 @@ pub const GUESTS: &[Guest] = &[
         Expected::RefusedFailed,
     ),
     guest(
+        "terminal-escapes",
+        include_str!("../terminal-escapes.wat"),
+        Shape::World("task"),
+        Expected::RefusedFailed,
+    ),
+    guest(
         "log-flood",
         include_str!("../log-flood.wat"),
         Shape::World("task"),
