@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use hearth_store::Position;
 use hearth_wire::{Millis, UnixSeconds};
 use jiff::Timestamp;
 
-/// Core's time: the last journaled one plus what a monotonic clock says since. A step of the wall
-/// clock, forward or back, changes nothing here.
+/// Core's time: where it stands at the start plus what a monotonic clock says since. A step of the
+/// wall clock, forward or back, changes nothing here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     base: Millis,
@@ -15,7 +16,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Goes on where the journal ended.
+    /// Goes on from `base`, which is not before the journal's end.
     pub(crate) fn starting_at(base: Millis) -> Self {
         Self {
             base,
@@ -67,38 +68,66 @@ pub(crate) fn iso(unix_millis: u64) -> String {
 
 /// Which wall times belong to core's times: an anchor for each life of a coordinator, and one more
 /// whenever the wall clock was set. Journaled, so that old results keep their dates.
+///
+/// A record's time is told by the newest anchor before it in the journal, which is the one that held
+/// when it was acknowledged. Core's time alone would not do: a life may begin at the very time at
+/// which the one before ended, and its anchor must not move what was told before.
 #[derive(Debug, Default)]
 pub(crate) struct WallTimes {
-    /// Ordered by core's time.
-    anchors: Vec<(Millis, u64)>,
+    /// In the order of the journal.
+    anchors: Vec<Anchor>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    position: Position,
+    at: Millis,
+    unix_millis: u64,
 }
 
 /// Anchors kept: a start each day for eleven years. The oldest goes first.
 const ANCHORS_MAX: usize = 4_096;
 
 impl WallTimes {
-    /// From `at` on, core's time `at` is the wall time `unix_millis`.
-    pub(crate) fn anchor(&mut self, at: Millis, unix_millis: u64) {
+    /// For records behind `position`, core's time `at` is the wall time `unix_millis`.
+    pub(crate) fn anchor(&mut self, position: Position, at: Millis, unix_millis: u64) {
         if self.anchors.len() == ANCHORS_MAX {
             self.anchors.remove(0);
         }
-        self.anchors.push((at, unix_millis));
+        self.anchors.push(Anchor {
+            position,
+            at,
+            unix_millis,
+        });
     }
 
-    /// The wall time of core's time `at`, in milliseconds since 1970.
-    pub(crate) fn unix_millis(&self, at: Millis) -> u64 {
-        let after = self.anchors.partition_point(|(anchor, _)| *anchor <= at);
+    /// The wall time of core's time `at` as the record at `position` tells it, in milliseconds since
+    /// 1970.
+    pub(crate) fn unix_millis(&self, position: Position, at: Millis) -> u64 {
+        let after = self
+            .anchors
+            .partition_point(|anchor| anchor.position <= position);
         match self.anchors.get(after.saturating_sub(1)) {
-            Some((anchor, wall)) => wall
-                .saturating_add(at.since(*anchor))
-                .saturating_sub(anchor.since(at)),
+            Some(anchor) => anchor
+                .unix_millis
+                .saturating_add(at.since(anchor.at))
+                .saturating_sub(anchor.at.since(at)),
             None => at.0,
         }
     }
 
     /// The same as ISO 8601.
-    pub(crate) fn iso(&self, at: Millis) -> String {
-        iso(self.unix_millis(at))
+    pub(crate) fn iso(&self, position: Position, at: Millis) -> String {
+        iso(self.unix_millis(position, at))
+    }
+
+    /// How long ago core's time `at` was when the wall clock shows `unix_millis`; zero if it was set
+    /// back since, or if nothing was anchored yet.
+    pub(crate) fn elapsed(&self, at: Millis, unix_millis: u64) -> u64 {
+        if self.anchors.is_empty() {
+            return 0;
+        }
+        unix_millis.saturating_sub(self.unix_millis(Position(u64::MAX), at))
     }
 }
 
@@ -109,11 +138,29 @@ mod tests {
     #[test]
     fn wall_times_follow_the_anchor_before_them() {
         let mut times = WallTimes::default();
-        times.anchor(Millis(100), 1_000_000);
-        times.anchor(Millis(500), 9_000_000);
-        assert_eq!(times.unix_millis(Millis(50)), 999_950);
-        assert_eq!(times.unix_millis(Millis(499)), 1_000_399);
-        assert_eq!(times.unix_millis(Millis(501)), 9_000_001);
+        times.anchor(Position(10), Millis(100), 1_000_000);
+        times.anchor(Position(20), Millis(500), 9_000_000);
+        assert_eq!(times.unix_millis(Position(0), Millis(50)), 999_950);
+        assert_eq!(times.unix_millis(Position(19), Millis(499)), 1_000_399);
+        assert_eq!(times.unix_millis(Position(21), Millis(501)), 9_000_001);
         assert_eq!(iso(1_500), "1970-01-01T00:00:01.500Z");
+    }
+
+    #[test]
+    fn a_later_life_does_not_move_what_an_earlier_one_told() {
+        let mut times = WallTimes::default();
+        assert_eq!(times.elapsed(Millis(7), 5_000_000), 0, "nothing is known");
+        times.anchor(Position(10), Millis(0), 1_000_000);
+        // The last record of the first life, and its deadline of eight seconds.
+        let (submitted, deadline) = (Millis(300), Millis(8_300));
+        let told =
+            |times: &WallTimes| [submitted, deadline].map(|at| times.unix_millis(Position(11), at));
+        assert_eq!(told(&times), [1_000_300, 1_008_300]);
+        // The next life begins where core's time stopped, twelve seconds of the wall later.
+        assert_eq!(times.elapsed(submitted, 1_012_300), 12_000);
+        times.anchor(Position(12), submitted, 1_012_300);
+        assert_eq!(told(&times), [1_000_300, 1_008_300]);
+        assert_eq!(times.unix_millis(Position(13), Millis(301)), 1_012_301);
+        assert_eq!(times.elapsed(Millis(301), 4), 0, "the wall was set back");
     }
 }

@@ -185,6 +185,7 @@ impl Follower {
                 task,
                 record,
                 report,
+                wall,
             } => {
                 if task.job != self.job {
                     return None;
@@ -193,7 +194,7 @@ impl Follower {
                     return None;
                 };
                 let report = reports.get(report)?;
-                result_of_report(&state, task, &record, report).map(JobEvent::Result)
+                result_of_report(&state, task, report, wall).map(JobEvent::Result)
             }
             Happening::Amended { task, node } => {
                 (task.job == self.job).then_some(JobEvent::Amended { task, node })

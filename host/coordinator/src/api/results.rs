@@ -108,7 +108,7 @@ fn read_one(
         return Ok(one.view.shown(one.task, one.trust, one.node, None));
     };
     let (report, at) = outcomes.report(position, one.task)?;
-    let at = shell.views.read().wall.iso(at);
+    let at = shell.views.read().wall.iso(position, at);
     let report = Some((report, at));
     Ok(one.view.shown(one.task, one.trust, one.node, report))
 }

@@ -91,7 +91,12 @@ pub(super) fn open(
         bytes = recovery.bytes,
         "journal read"
     );
-    let clock = Clock::starting_at(core.now());
+    // A deadline is a moment that somebody was told, so time went on while nobody was here.
+    let away = state.wall.elapsed(core.now(), unix_millis());
+    if let ended @ 1.. = away / 1_000 {
+        tracing::info!(seconds = ended, "the journal's newest record is this old");
+    }
+    let clock = Clock::starting_at(core.now().plus(away));
     begin(&mut core, clock, &mut journal, &mut state)?;
     Ok(Opened {
         core,

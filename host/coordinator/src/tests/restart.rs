@@ -108,6 +108,40 @@ async fn a_kill_loses_no_accepted_job_and_held_attempts_may_still_report() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_that_were_told_outlast_a_kill_and_deadlines_pass_meanwhile() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let process = Process::start(&realm);
+    let owner = admin(&realm, process.addr);
+    let release = publish(&realm, &owner).await;
+    let mut before = Vec::new();
+    // The second submission is the journal's newest record.
+    for deadline in [60_000, 2_000] {
+        let set = upload_inputs(&owner, &[b"one".to_vec()]).await;
+        let options = JobOptions {
+            deadline_millis: Some(deadline),
+            ..JobOptions::default()
+        };
+        let job = submit(&owner, release, set, options).await.unwrap().job;
+        before.push(status(&owner, job).await);
+    }
+    process.kill();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+
+    let process = Process::start(&realm);
+    let owner = admin(&realm, process.addr);
+    for before in &before {
+        let after = status(&owner, before.job).await;
+        assert_eq!(after.submitted_at, before.submitted_at);
+        assert_eq!(after.deadline, before.deadline);
+    }
+    let [late, soon] = [before[0].job, before[1].job];
+    assert_eq!(status(&owner, late).await.state, JobState::Open);
+    assert_eq!(closed(&owner, soon).await.state, JobState::Expired);
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_in_order_tells_nodes_and_keeps_their_leases() {
     let dir = realm();
     let realm = realm_path(&dir);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hearth_wire::api::{JobCounts, JobState, TaskState};
 use hearth_wire::record::Failure;
-use hearth_wire::{JobSpec, Millis, TaskIndex};
+use hearth_wire::{JobSpec, TaskIndex};
 
 use super::task::{Stage, TaskView};
 
@@ -12,8 +12,10 @@ use super::task::{Stage, TaskView};
 #[derive(Debug)]
 pub(crate) struct JobView {
     pub(crate) spec: JobSpec,
-    pub(crate) submitted: Millis,
-    pub(crate) ended: Option<Millis>,
+    /// Wall time, as it was told to whoever submitted it.
+    pub(crate) submitted_wall: u64,
+    /// Wall time of the end.
+    pub(crate) ended: Option<u64>,
     pub(crate) state: JobState,
     /// Why it failed as a whole.
     pub(crate) failure: Option<Failure>,
@@ -26,11 +28,11 @@ pub(crate) struct JobView {
 }
 
 impl JobView {
-    pub(crate) fn new(spec: JobSpec, submitted: Millis) -> Self {
+    pub(crate) fn new(spec: JobSpec, submitted_wall: u64) -> Self {
         let count = spec.inputs.count;
         Self {
             spec,
-            submitted,
+            submitted_wall,
             ended: None,
             state: JobState::Open,
             failure: None,
@@ -71,9 +73,9 @@ impl JobView {
     }
 
     /// Notes the end of the last task.
-    pub(crate) fn close_if_over(&mut self, at: Millis) {
+    pub(crate) fn close_if_over(&mut self, wall: u64) {
         if self.ended.is_none() && self.is_over() {
-            self.ended = Some(at);
+            self.ended = Some(wall);
             self.state = JobState::Closed;
         }
     }

@@ -11,6 +11,7 @@ use hearth_wire::record::{Fact, Failure, Record, ReportFact, Verdict};
 use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TaskIndex, TrustPolicy};
 
 use super::{JobView, State, TaskView};
+use crate::clock::iso;
 
 /// Outputs beyond this are not put into JSON: they are fetched by themselves.
 const SHOWN_OUTPUT_BYTES_MAX: usize = 64 << 10;
@@ -110,11 +111,11 @@ impl State {
                     })
                 })
                 .collect(),
-            submitted_at: self.wall.iso(job.submitted),
+            submitted_at: iso(job.submitted_wall),
             deadline: options
                 .deadline_millis
-                .map(|millis| self.wall.iso(job.submitted.plus(millis))),
-            ended_at: job.ended.map(|at| self.wall.iso(at)),
+                .map(|millis| iso(job.submitted_wall.saturating_add(millis))),
+            ended_at: job.ended.map(iso),
             trouble: job.failure.map(failed),
             seq: self.seq,
         }
@@ -147,7 +148,7 @@ impl State {
             .iter()
             .map(|(mode, reason, at)| ModeSwitch {
                 mode: *mode,
-                at: self.wall.iso(*at),
+                at: iso(*at),
                 reason: reason.to_string(),
             })
             .collect();
@@ -155,7 +156,7 @@ impl State {
         ModeReport {
             mode: self.mode,
             since: newest.map_or_else(
-                || self.wall.iso(hearth_wire::Millis(0)),
+                || self.wall.iso(Position(0), hearth_wire::Millis(0)),
                 |switch| switch.at.clone(),
             ),
             reason: newest.map_or_else(
@@ -259,16 +260,15 @@ fn failed(failure: Failure) -> ErrorBody {
 pub(crate) fn result_of_report(
     state: &State,
     task: TaskId,
-    record: &Record,
     report: &ReportFact,
+    wall: u64,
 ) -> Option<ProcessingResult> {
     let job = state.jobs.get(&task.job)?;
     let view = job.task(task.index)?;
     let trust = job.spec.options.trust;
     let node = state.shown_node(view.node());
     // A confirming report is not the result, but it equals it.
-    let at = state.wall.iso(record.at);
-    Some(view.shown(task, trust, node, Some((report, at))))
+    Some(view.shown(task, trust, node, Some((report, iso(wall)))))
 }
 
 fn shown_output(output: &Output) -> (Option<String>, OutputEncoding) {

@@ -32,8 +32,8 @@ pub(crate) struct State {
     pub(crate) at: Millis,
     pub(crate) epoch: Epoch,
     pub(crate) mode: Mode,
-    /// Past switches, the newest first.
-    pub(crate) switches: VecDeque<(Mode, ModeReason, Millis)>,
+    /// Past switches with their wall time, the newest first.
+    pub(crate) switches: VecDeque<(Mode, ModeReason, u64)>,
     pub(crate) jobs: BTreeMap<JobId, JobView>,
     pub(crate) nodes: Nodes,
     pub(crate) releases: BTreeMap<ReleaseId, ReleaseView>,
@@ -97,11 +97,12 @@ pub(crate) enum Happening {
         attempt: AttemptId,
         node: NodeId,
     },
-    /// A task has a result; `report` is its position in the record.
+    /// A task has a result; `report` is its position in the record, `wall` the record's time.
     Result {
         task: TaskId,
         record: Arc<Record>,
         report: usize,
+        wall: u64,
     },
     /// A result was taken back.
     Amended { task: TaskId, node: Option<NodeId> },
@@ -119,6 +120,7 @@ impl State {
     ) {
         self.seq = entry.seq;
         self.at = record.at;
+        let wall = self.wall.unix_millis(entry.position, record.at);
         let mut tell = |happening: Happening| {
             if let Some(news) = news {
                 news.push(happening);
@@ -151,12 +153,12 @@ impl State {
                 if let Some(key) = &spec.options.idempotency_key {
                     self.keys.insert((spec.owner, key.clone()), *job);
                 }
-                let view = JobView::new(spec.clone(), record.at);
+                let view = JobView::new(spec.clone(), wall);
                 self.jobs.insert(*job, view);
                 tell(Happening::Changed(*job));
             }
             Fact::JobEnded { job, how } => {
-                self.end_job(*job, *how, record.at);
+                self.end_job(*job, *how, wall);
                 tell(Happening::Changed(*job));
             }
             Fact::JobsForgotten { jobs } => {
@@ -227,7 +229,7 @@ impl State {
             }
             Fact::Reported { node, reports } => {
                 for (position, report) in reports.iter().enumerate() {
-                    let amended = self.reported(*node, report, entry.position, record.at);
+                    let amended = self.reported(*node, report, entry.position, wall);
                     if let Some(node) = amended {
                         let task = report.task;
                         tell(Happening::Amended { task, node });
@@ -243,6 +245,7 @@ impl State {
                             task: report.task,
                             record: Arc::clone(record),
                             report: position,
+                            wall,
                         });
                     }
                     tell(Happening::Changed(report.task.job));
@@ -250,19 +253,19 @@ impl State {
             }
             Fact::TasksFailed { tasks, .. } => {
                 for task in tasks {
-                    self.task_failed(*task, record.at);
+                    self.task_failed(*task, wall);
                     tell(Happening::Changed(task.job));
                 }
             }
             Fact::ModeChanged { mode, reason } => {
                 self.mode = *mode;
                 self.switches.truncate(SWITCHES_MAX - 1);
-                self.switches.push_front((*mode, *reason, record.at));
+                self.switches.push_front((*mode, *reason, wall));
                 tell(Happening::Mode);
             }
             Fact::Shell(bytes) => {
                 if let Ok(ShellFact::Clock { at, unix_millis }) = ShellFact::decode(bytes) {
-                    self.wall.anchor(at, unix_millis);
+                    self.wall.anchor(entry.position, at, unix_millis);
                 }
             }
             Fact::Checkpointed { task, .. } => {
@@ -376,7 +379,7 @@ impl State {
         node: NodeId,
         report: &ReportFact,
         position: Position,
-        at: Millis,
+        wall: u64,
     ) -> Option<Option<NodeId>> {
         self.totals.reports += 1;
         self.end_attempt(report.attempt);
@@ -450,7 +453,7 @@ impl State {
             Verdict::Settled | Verdict::Confirmed { .. } => self.totals.settled += 1,
             _ => {}
         }
-        job.close_if_over(at);
+        job.close_if_over(wall);
         match report.verdict {
             Verdict::Retry | Verdict::Failed(_) => self.count_failure(node),
             Verdict::Noted => {}
@@ -469,14 +472,14 @@ impl State {
     }
 
     /// A task ended without a result, though no report said so.
-    fn task_failed(&mut self, task: TaskId, at: Millis) {
+    fn task_failed(&mut self, task: TaskId, wall: u64) {
         self.totals.failed += 1;
         self.end_attempts_of(task);
         self.candidates.remove(&task);
         self.forget_checkpoints(task);
         if let Some(job) = self.jobs.get_mut(&task.job) {
             job.change(task.index, |task| task.set_stage(Stage::Failed));
-            job.close_if_over(at);
+            job.close_if_over(wall);
         }
     }
 
@@ -539,7 +542,7 @@ impl State {
         }
     }
 
-    fn end_job(&mut self, id: JobId, how: TaskEnd, at: Millis) {
+    fn end_job(&mut self, id: JobId, how: TaskEnd, wall: u64) {
         let from = TaskId {
             job: id,
             ..TaskId::default()
@@ -572,7 +575,7 @@ impl State {
         }
         job.end_open(stage);
         job.state = state;
-        job.ended = Some(at);
+        job.ended = Some(wall);
         self.totals.failed += u64::from(job.counts.failed - failed);
     }
 
