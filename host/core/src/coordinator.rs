@@ -153,6 +153,11 @@ impl Coordinator {
     ///
     /// Time is the larger of `now` and that of the newest record, so a clock that goes back does no
     /// harm, and one that leaps ahead ends leases early, whose reports are still accepted.
+    ///
+    /// # Panics
+    ///
+    /// If core decided on something that its own records do not allow: a defect of core. The step must
+    /// be dropped and the coordinator with it, so that the journal stays one that replays.
     pub fn handle(&mut self, now: Millis, event: Event) -> Step {
         let mut step = Step::default();
         self.clock = now.max(self.now);
@@ -271,15 +276,17 @@ impl Coordinator {
         }
     }
 
-    /// Journals a fact and folds it.
+    /// Folds a fact and hands it over to be journaled.
+    ///
+    /// A fact that its own fold refuses must not get into the journal: no later start could replay it,
+    /// and everything acknowledged behind it would be out of reach. The state is half changed by then,
+    /// so nothing of this step leaves, and the process ends; the journal holds what was before.
     pub(crate) fn emit(&mut self, turn: &mut Turn<'_>, fact: Fact) {
         let record = Record { at: turn.now, fact };
-        let folded = self.fold(&record);
-        debug_assert_eq!(
-            folded,
-            Ok(()),
-            "core emits only what it can fold: {record:?}"
-        );
+        if let Err(problem) = self.fold(&record) {
+            let seq = Seq(self.seq.0 + 1);
+            panic!("record {seq} would not replay ({problem}); this is a defect, please report it");
+        }
         turn.step.records.push(record);
     }
 }
@@ -288,4 +295,18 @@ impl Coordinator {
 pub(crate) struct Turn<'a> {
     pub(crate) now: Millis,
     pub(crate) step: &'a mut Step,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "record 1 would not replay (unknown node)")]
+    fn a_fact_that_does_not_fold_is_never_handed_over() {
+        let mut core = Coordinator::new(Config::default());
+        let (now, node) = (Millis(1), hearth_wire::NodeId::default());
+        let step = &mut Step::default();
+        core.emit(&mut Turn { now, step }, Fact::NodeLost { node });
+    }
 }
