@@ -27,6 +27,9 @@ pub(crate) struct Attempt {
     pub(crate) ahead: u16,
     /// The checkpoint that its task keeps, if this attempt made it, and the fuel that had cost.
     pub(crate) checkpoint: Option<(Seq, u64)>,
+    /// Whether it went on, at once or over others, from a state that another untrusted node saved: what
+    /// it reports may then be that node's fault.
+    pub(crate) borrowed: bool,
     /// The task's previous attempt.
     pub(crate) next: u32,
     /// Where it stands in its node's and its job's lists of live attempts.

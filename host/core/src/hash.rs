@@ -183,6 +183,7 @@ fn hash_attempts(mut hasher: Bytes, core: &Coordinator) -> Bytes {
             .number(attempt.ahead.into())
             .number(seq.0)
             .number(fuel)
+            .number(attempt.borrowed.into())
             .number(attempt.next.into());
     }
     hasher

@@ -29,6 +29,8 @@ pub(crate) struct Case {
 pub(crate) struct Known {
     pub(crate) attempt: AttemptId,
     pub(crate) digest: Digest,
+    /// Whether it went on from what another untrusted node had saved.
+    pub(crate) borrowed: bool,
 }
 
 /// The verdict on a conclusive report of an attempt that is still awaited.
@@ -51,6 +53,9 @@ pub(crate) fn judge(case: &Case) -> Verdict {
     };
     match case.other {
         _ if case.digest == result.digest => confirm(result),
+        // The run went on from what somebody else saved, so it is not known who was wrong. The trusted
+        // run began from scratch.
+        None if result.borrowed => Verdict::Provisional,
         // Engines differ, so nobody is to blame; the trusted run is the better start.
         None if !case.same_engine => Verdict::Provisional,
         None => Verdict::Differs,
@@ -67,6 +72,7 @@ mod tests {
         Known {
             attempt: AttemptId(attempt),
             digest: Digest::new([value; 32]),
+            borrowed: false,
         }
     }
 
@@ -111,6 +117,16 @@ mod tests {
             ..check(2)
         };
         assert_eq!(judge(&other_engine), Verdict::Provisional);
+        let borrowed = Known {
+            borrowed: true,
+            ..known(7, 1)
+        };
+        let elsewhere = |value| Case {
+            result: Some(borrowed),
+            ..check(value)
+        };
+        assert_eq!(judge(&elsewhere(1)), Verdict::Confirmed { result });
+        assert_eq!(judge(&elsewhere(2)), Verdict::Provisional);
 
         let third = |value| Case {
             purpose: Purpose::Arbitrate,

@@ -84,6 +84,7 @@ impl Coordinator {
                         let known = Known {
                             attempt: a.id,
                             digest,
+                            borrowed: a.borrowed,
                         };
                         Some((known, a.node))
                     })

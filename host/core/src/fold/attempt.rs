@@ -5,7 +5,7 @@ use hearth_wire::{AttemptId, Body, Checkpoint, Millis, NodeId, Priority, Seq, Se
 
 use super::Folded;
 use crate::Coordinator;
-use crate::attempt::{Attempt, AttemptState};
+use crate::attempt::{Attempt, AttemptState, NONE};
 use crate::job::Wait;
 use crate::shape::Who;
 use crate::step::{Effect, Grant, Holder};
@@ -42,6 +42,7 @@ impl Coordinator {
         }
         self.unwait(task);
         let checkpoint = self.checkpoint_for(lease.purpose, cell.head);
+        let borrowed = self.borrows(index, lease.purpose, cell.head);
         let now = self.now;
         let node = self.nodes.at_mut(index).ok_or("unknown node")?;
         let job = self.jobs.get_mut(&task.job).ok_or("unknown job")?;
@@ -56,6 +57,7 @@ impl Coordinator {
             deadline: now.plus(job.lease_millis),
             ahead: ahead.min(usize::from(u16::MAX)) as u16,
             checkpoint: None,
+            borrowed,
             next: cell.head,
             in_node: 0,
             in_job: 0,
@@ -113,6 +115,11 @@ impl Coordinator {
     /// The checkpoint that a run may go on from, and the fuel that it had cost. A check goes on only
     /// from another check: what a volunteer saved must not decide about a volunteer.
     pub(crate) fn checkpoint_for(&self, purpose: Purpose, head: u32) -> Option<(Seq, u64)> {
+        self.maker_for(purpose, head)?.checkpoint
+    }
+
+    /// The attempt that made the checkpoint of [`Self::checkpoint_for`].
+    fn maker_for(&self, purpose: Purpose, head: u32) -> Option<&Attempt> {
         let usable = |attempt: &Attempt| match purpose {
             Purpose::Run | Purpose::Hedge => {
                 let node = self.nodes.at(attempt.node);
@@ -121,10 +128,35 @@ impl Coordinator {
             Purpose::Check => attempt.purpose == Purpose::Check,
             Purpose::Arbitrate => attempt.purpose == Purpose::Arbitrate,
         };
-        let made = self.attempts.chain(head).map(|(_, attempt)| attempt);
+        let mut made = self.attempts.chain(head).map(|(_, attempt)| attempt);
         // A task keeps one checkpoint, so the first one found is the only one.
-        made.filter(|attempt| usable(attempt))
-            .find_map(|attempt| attempt.checkpoint)
+        made.find(|attempt| usable(attempt) && attempt.checkpoint.is_some())
+    }
+
+    /// Whether a lease to this node goes on from what another untrusted node saved.
+    fn borrows(&self, index: u32, purpose: Purpose, head: u32) -> bool {
+        self.maker_for(purpose, head).is_some_and(|maker| {
+            let node = self.nodes.at(maker.node);
+            let trusted = node.is_some_and(|node| node.kind.is_trusted());
+            maker.borrowed || (maker.node != index && !trusted)
+        })
+    }
+
+    /// Nobody goes on from the task's checkpoint any more.
+    pub(super) fn drop_checkpoint(&mut self, task: TaskId) {
+        let head = self.cell(task).map_or(NONE, |cell| cell.head);
+        let made = self.attempts.chain(head);
+        let made = made.filter(|(_, attempt)| attempt.checkpoint.is_some());
+        let made: Vec<_> = made.map(|(slot, _)| slot).collect();
+        for slot in &made {
+            if let Some(attempt) = self.attempts.at_mut(*slot) {
+                attempt.checkpoint = None;
+            }
+        }
+        if !made.is_empty() {
+            let holder = Holder::Checkpoint(task);
+            self.out.effects.push(Effect::BlobsReleased { holder });
+        }
     }
 
     /// Puts a live attempt into the lists of its node and job.
@@ -352,24 +384,13 @@ impl Coordinator {
         if attempt.task != task || !attempt.state.is_live() {
             return Err("a checkpoint of an attempt that is not live");
         }
-        let head = self.cell(task).map_or(slot, |cell| cell.head);
-        let made = self.attempts.chain(head);
-        let made = made.filter(|(_, attempt)| attempt.checkpoint.is_some());
-        let made: Vec<_> = made.map(|(slot, _)| slot).collect();
         // One state per task is kept, the one that got furthest. What is released here must not be
         // granted later, so whoever made it has none any more.
-        for older in &made {
-            if let Some(attempt) = self.attempts.at_mut(*older) {
-                attempt.checkpoint = None;
-            }
-        }
+        self.drop_checkpoint(task);
         if let Some(attempt) = self.attempts.at_mut(slot) {
             attempt.checkpoint = Some((seq, checkpoint.fuel_used));
         }
         let holder = Holder::Checkpoint(task);
-        if !made.is_empty() {
-            self.out.effects.push(Effect::BlobsReleased { holder });
-        }
         if let Body::Blob(blob) = &checkpoint.state {
             self.out.effects.push(Effect::BlobHeld {
                 holder,

@@ -118,7 +118,8 @@ impl Coordinator {
 
     fn fold_provisional(&mut self, slot: u32, task: TaskId, digest: Digest) -> Folded {
         if self.cell(task).map(|cell| cell.phase) == Some(Phase::Provisional) {
-            // A better start replaces what cannot be compared.
+            // A better start replaces what cannot be compared, and what that was made from with it.
+            self.drop_checkpoint(task);
             self.amend(task)?;
         }
         self.retire(slot, AttemptState::Result(digest));

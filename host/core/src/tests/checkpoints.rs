@@ -1,6 +1,6 @@
 //! Checkpoints: a task keeps one, the one that got furthest, and the next lease goes on from it.
 
-use hearth_wire::record::{Fact, NodeKind, Verdict};
+use hearth_wire::record::{Fact, NodeKind, Standing, Verdict};
 use hearth_wire::{Seq, TrustPolicy};
 
 use super::world::{Node, Seen, World, checkpoint, host_fault, returned};
@@ -170,4 +170,77 @@ fn a_checkpoint_that_is_not_this_nodes_changes_nothing() {
     };
     long.chain = vec![link; hearth_wire::limits::CHECKPOINT_CHAIN_MAX + 1];
     assert_eq!(world.save(&node, &grant, long).records, []);
+}
+
+#[test]
+fn whoever_goes_on_from_a_poisoned_checkpoint_is_not_blamed_for_it() {
+    let mut world = World::new();
+    let (liar, honest, grant) = begin(&mut world, TrustPolicy::Certain);
+    let (poisoned, blob) = checkpoint(1, 500);
+    let mut seen = world.save(&liar, &grant, poisoned);
+    let saved = kept(&world, &mut seen, &grant, blob);
+    drop(seen);
+    let mut seen = world.lose(&liar);
+    let next = seen.grant(&honest);
+    assert_eq!(next.checkpoint, Some(saved));
+    seen.told(grant.task.job);
+    drop(seen);
+    let mut seen = world.report(&honest, &next, returned(66));
+    assert_eq!(seen.accepted(&honest, &next), Verdict::Provisional);
+    seen.told(grant.task.job);
+    drop(seen);
+    let mut home = world.stranger(NodeKind::Local, 1);
+    let mut seen = world.join(&mut home, &[]);
+    seen.welcome(&home);
+    let check = seen.grant(&home);
+    seen.told(grant.task.job);
+    drop(seen);
+    // The trusted run, from scratch, is the better start; nobody goes on from that state any more.
+    let mut seen = world.report(&home, &check, returned(1));
+    assert_eq!(seen.accepted(&home, &check), Verdict::Provisional);
+    seen.amended(&next);
+    released(&mut seen, &grant);
+    assert_eq!(seen.standing(&honest), None);
+    let again = seen.grant(&home);
+    assert_eq!(again.checkpoint, None);
+    seen.told_if(grant.task.job);
+    drop(seen);
+    let mut seen = world.report(&home, &again, returned(1));
+    let result = check.attempt;
+    let confirmed = Verdict::Confirmed { result };
+    assert_eq!(seen.accepted(&home, &again), confirmed);
+    assert_eq!(seen.standing(&honest), None);
+    assert_eq!(seen.closed(grant.task.job).settled, 1);
+}
+
+#[test]
+fn whoever_goes_on_from_its_own_checkpoint_answers_for_it() {
+    let mut world = World::new();
+    let (mut node, other, grant) = begin(&mut world, TrustPolicy::Certain);
+    drop(world.lose(&other));
+    let (made, blob) = checkpoint(1, 500);
+    let mut seen = world.save(&node, &grant, made);
+    let saved = kept(&world, &mut seen, &grant, blob);
+    drop(seen);
+    world.lose(&node).told(grant.task.job);
+    let mut seen = world.join(&mut node, &[]);
+    seen.welcome(&node);
+    let next = seen.grant(&node);
+    assert_eq!(next.checkpoint, Some(saved));
+    seen.told(grant.task.job);
+    drop(seen);
+    let mut seen = world.report(&node, &next, returned(66));
+    assert_eq!(seen.accepted(&node, &next), Verdict::Provisional);
+    seen.told(grant.task.job);
+    drop(seen);
+    let mut home = world.stranger(NodeKind::Local, 1);
+    let mut seen = world.join(&mut home, &[]);
+    seen.welcome(&home);
+    let check = seen.grant(&home);
+    seen.told(grant.task.job);
+    drop(seen);
+    let mut seen = world.report(&home, &check, returned(1));
+    assert_eq!(seen.standing(&node), Some(Standing::Suspended));
+    seen.grant(&home);
+    seen.told(grant.task.job);
 }

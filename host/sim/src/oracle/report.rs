@@ -65,6 +65,10 @@ impl Oracle {
                     report,
                 );
                 if result.is_some() {
+                    // What led to it leads nobody any more.
+                    if let Some(task) = self.task_mut(report.task) {
+                        task.checkpoint = None;
+                    }
                     self.amend(report.task);
                 }
                 self.unlive(report.attempt, AttemptState::Reported);
