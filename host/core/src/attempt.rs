@@ -1,7 +1,7 @@
 //! Attempts: a slab of all that are live, and of those that their task still remembers.
 
 use hearth_wire::record::Purpose;
-use hearth_wire::{AttemptId, Digest, Millis, Seq, TaskId};
+use hearth_wire::{AttemptId, Digest, EngineId, Millis, Seq, TaskId};
 
 use crate::node::NodeIndex;
 
@@ -18,6 +18,8 @@ pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
     pub(crate) task: TaskId,
     pub(crate) node: NodeIndex,
+    /// What the node ran when it got the lease: it may run something else by now.
+    pub(crate) engine: EngineId,
     pub(crate) purpose: Purpose,
     pub(crate) state: AttemptState,
     pub(crate) granted_at: Millis,

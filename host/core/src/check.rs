@@ -317,7 +317,27 @@ fn check_groups(core: &Coordinator) -> Checked {
         "volunteers' slots are counted",
         || format!("{total} and {}", core.volunteer_slots),
     )?;
+    let ours = core
+        .nodes
+        .iter()
+        .filter_map(|(_, node)| node.engine_of_ours());
+    let mut engines = std::collections::BTreeMap::new();
+    ours.for_each(|engine| *engines.entry(engine).or_default() += 1);
+    want(
+        engines == *core.fits.engines(),
+        "our own nodes' engines are counted",
+        || format!("{engines:?}"),
+    )?;
     for (index, shape) in core.fits.shapes() {
+        let groups = core.fits.groups();
+        let fitting = groups.filter(|(_, group)| shape.needs.met_by(&group.offer, &engines));
+        let mut fitting: Vec<_> = fitting.map(|(group, _)| group).collect();
+        let mut listed = shape.groups.clone();
+        fitting.sort_unstable();
+        listed.sort_unstable();
+        want(fitting == listed, "what fits is listed", || {
+            format!("{:?}", shape.needs)
+        })?;
         for (priority, queue) in shape.queues.iter().enumerate() {
             for entry in queue.entries() {
                 let job = core.jobs.get(&entry.job);

@@ -12,13 +12,13 @@ mod task;
 pub(crate) use task::task_of;
 
 use hearth_wire::record::{Fact, Record};
-use hearth_wire::{JobId, JobSpec, Seq, TaskId, TrustPolicy};
+use hearth_wire::{JobId, JobSpec, Seq, TaskId};
 
 use crate::Coordinator;
 use crate::coordinator::ReleaseState;
 use crate::job::{Cell, Job, Phase};
 use crate::median::Histogram;
-use crate::shape::{Needs, Who};
+use crate::shape::Needs;
 use crate::step::{Effect, Holder};
 use crate::time::Timer;
 
@@ -139,16 +139,10 @@ impl Coordinator {
         }
         let release = self.releases.get(&spec.release).ok_or("unknown release")?;
         let options = &spec.options;
-        let trusted_only = options.trust == TrustPolicy::Local;
-        let who = Who::of(options.placement, trusted_only);
-        let needs = Needs::new(&release.facts, &options.locations, who);
-        let checked = !matches!(options.trust, TrustPolicy::Fast | TrustPolicy::Local);
-        let check_needs = Needs {
-            who: Who::Trusted,
-            ..needs.clone()
-        };
+        let needs = Needs::new(&release.facts, options);
         let shape = self.fits.join_shape(&needs);
-        let check_shape = checked.then(|| self.fits.join_shape(&check_needs));
+        let checked = Self::is_checked(options.trust);
+        let check_shape = checked.then(|| self.fits.join_shape(&needs.of_checks()));
         let tasks = spec.inputs.count;
         let owner = self.owners.join(spec.owner, u64::from(tasks));
         let deadline = options.deadline_millis.map(|millis| self.now.plus(millis));

@@ -174,6 +174,7 @@ fn hash_attempts(mut hasher: Bytes, core: &Coordinator) -> Bytes {
             .number(attempt.task.job.0)
             .number(attempt.task.index.0.into())
             .number(attempt.node.into())
+            .field(&codec::encode(&attempt.engine))
             .number(attempt.purpose as u64)
             .number(state)
             .number(value)

@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) in_low: bool,
     pub(crate) in_gone: bool,
     pub(crate) counted: Option<u16>,
+    /// The engine for which it stands among our own nodes, if it does.
+    pub(crate) vouches: Option<EngineId>,
 }
 
 /// How a node has done.
@@ -153,6 +155,7 @@ impl Node {
             in_low: false,
             in_gone: false,
             counted: None,
+            vouches: None,
         }
     }
 
@@ -173,6 +176,13 @@ impl Node {
     /// Whether it may get work and has not been paused by its owner: it counts as another one.
     pub(crate) fn is_usable(&self) -> bool {
         self.is_healthy() && self.capacity.slots > 0
+    }
+
+    /// The engine that it lends its word to: it is ours, and was not shut out.
+    pub(crate) fn engine_of_ours(&self) -> Option<EngineId> {
+        let shut_out = matches!(self.standing, Standing::Quarantined | Standing::Revoked);
+        let came = self.group.is_some();
+        (self.kind.is_trusted() && came && !shut_out).then_some(self.engine)
     }
 
     pub(crate) fn running(&self) -> usize {

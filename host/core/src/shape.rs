@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_wire::record::{NodeKind, NodeProfile, ReleaseFacts};
-use hearth_wire::{EngineId, EngineRange, Placement};
+use hearth_wire::{EngineId, EngineRange, JobOptions, Placement, TrustPolicy};
 
+use crate::Coordinator;
 use crate::node::NodeIndex;
 use crate::queue::Queue;
 
@@ -30,6 +31,10 @@ pub(crate) struct Needs {
     pub(crate) engine_max: [u16; 3],
     pub(crate) memory_bytes: u64,
     pub(crate) who: Who,
+    /// Whether a trusted node will run the same again to compare. Then a volunteer must run an engine
+    /// that one of our own runs: between others nothing can be compared, so nobody would answer for a
+    /// wrong result.
+    pub(crate) compared: bool,
 }
 
 /// Which kinds of node may run something.
@@ -41,19 +46,32 @@ pub(crate) enum Who {
 }
 
 impl Needs {
-    pub(crate) fn new(release: &ReleaseFacts, job_locations: &[String], who: Who) -> Self {
+    /// What a node needs for the runs of a job.
+    pub(crate) fn new(release: &ReleaseFacts, options: &JobOptions) -> Self {
+        let who = Who::of(options.placement, options.trust == TrustPolicy::Local);
+        let compared = who != Who::Trusted && Coordinator::is_checked(options.trust);
         Self {
             capabilities: release.capabilities.clone(),
             release_locations: release.locations.clone(),
-            job_locations: job_locations.to_vec(),
+            job_locations: options.locations.clone(),
             engine_min: release.engines.min,
             engine_max: release.engines.max,
             memory_bytes: release.limits.memory_bytes,
             who,
+            compared,
         }
     }
 
-    fn met_by(&self, offer: &Offer) -> bool {
+    /// What a node needs for the checks of the same job.
+    pub(crate) fn of_checks(&self) -> Self {
+        Self {
+            who: Who::Trusted,
+            compared: false,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn met_by(&self, offer: &Offer, ours: &BTreeMap<EngineId, u32>) -> bool {
         let range = EngineRange {
             min: self.engine_min,
             max: self.engine_max,
@@ -65,7 +83,9 @@ impl Needs {
             Who::NotLocal => offer.kind != NodeKind::Local,
             Who::Trusted => offer.kind.is_trusted(),
         };
-        kind && range.contains(&offer.engine)
+        let comparable = offer.kind.is_trusted() || ours.contains_key(&offer.engine);
+        kind && (comparable || !self.compared)
+            && range.contains(&offer.engine)
             && self.capabilities.iter().all(has)
             && place(&self.release_locations)
             && place(&self.job_locations)
@@ -157,12 +177,69 @@ pub(crate) struct Fits {
     shape_by: BTreeMap<Needs, ShapeIndex>,
     groups: Vec<Option<Group>>,
     group_by: BTreeMap<Offer, GroupIndex>,
+    /// Engines of trusted nodes that are known, connected or not, and how many run each.
+    engines: BTreeMap<EngineId, u32>,
 }
 
 impl Fits {
     pub(crate) fn has_room_for(&self, needs: &[&Needs]) -> bool {
         let new = |needs: &&&Needs| !self.shape_by.contains_key(**needs);
         self.shape_by.len() + needs.iter().filter(new).count() <= SHAPES_MAX
+    }
+
+    /// Whether one of our own nodes runs this engine.
+    pub(crate) fn is_ours(&self, engine: &EngineId) -> bool {
+        self.engines.contains_key(engine)
+    }
+
+    /// Engines of our own nodes.
+    pub(crate) fn engines(&self) -> &BTreeMap<EngineId, u32> {
+        &self.engines
+    }
+
+    /// A trusted node came to be known with the one engine, or is known with the other no more. Says
+    /// whether that changes who may run what.
+    pub(crate) fn swap_engine(&mut self, old: Option<EngineId>, new: Option<EngineId>) -> bool {
+        let mut changed = false;
+        if let Some(new) = new {
+            let count = self.engines.entry(new).or_default();
+            *count += 1;
+            changed |= *count == 1;
+        }
+        if let Some(old) = old
+            && let Some(count) = self.engines.get_mut(&old)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.engines.remove(&old);
+                changed = true;
+            }
+        }
+        if changed {
+            self.match_again();
+        }
+        changed
+    }
+
+    /// Works out anew what fits, where results are compared.
+    fn match_again(&mut self) {
+        for (at, shape) in self.shapes.iter_mut().enumerate() {
+            let Some(shape) = shape.as_mut().filter(|shape| shape.needs.compared) else {
+                continue;
+            };
+            let at = at as ShapeIndex;
+            shape.groups.clear();
+            for (index, group) in self.groups.iter_mut().enumerate() {
+                let Some(group) = group else {
+                    continue;
+                };
+                group.shapes.retain(|other| *other != at);
+                if shape.needs.met_by(&group.offer, &self.engines) {
+                    group.shapes.push(at);
+                    shape.groups.push(index as GroupIndex);
+                }
+            }
+        }
     }
 
     pub(crate) fn shape(&self, index: ShapeIndex) -> Option<&Shape> {
@@ -209,7 +286,7 @@ impl Fits {
         let mut fitting = Vec::new();
         for (at, group) in self.groups.iter_mut().enumerate() {
             if let Some(group) = group
-                && needs.met_by(&group.offer)
+                && needs.met_by(&group.offer, &self.engines)
             {
                 group.shapes.push(index);
                 fitting.push(at as GroupIndex);
@@ -274,7 +351,7 @@ impl Fits {
         let mut fitting = Vec::new();
         for (at, shape) in self.shapes.iter_mut().enumerate() {
             if let Some(shape) = shape
-                && shape.needs.met_by(&offer)
+                && shape.needs.met_by(&offer, &self.engines)
             {
                 shape.groups.push(index);
                 fitting.push(at as ShapeIndex);
@@ -325,9 +402,10 @@ impl Fits {
         others.map(|group| u64::from(group.healthy)).sum()
     }
 
-    /// Nodes that may get work and fit.
-    pub(crate) fn healthy(&self, shape: &Shape) -> u64 {
+    /// Nodes that may get work and fit, of one engine only if one is given.
+    pub(crate) fn healthy(&self, shape: &Shape, engine: Option<EngineId>) -> u64 {
         let groups = shape.groups.iter().filter_map(|index| self.group(*index));
+        let groups = groups.filter(|group| engine.is_none_or(|one| group.offer.engine == one));
         groups.map(|group| u64::from(group.healthy)).sum()
     }
 }

@@ -20,8 +20,6 @@ pub(crate) struct Case {
     pub(crate) result: Option<Known>,
     /// The report that differs from it, if there is one.
     pub(crate) other: Option<Known>,
-    /// Whether the reporting node runs the same engine as the one of the provisional result.
-    pub(crate) same_engine: bool,
 }
 
 /// An earlier report.
@@ -31,6 +29,10 @@ pub(crate) struct Known {
     pub(crate) digest: Digest,
     /// Whether it went on from what another untrusted node had saved.
     pub(crate) borrowed: bool,
+    /// Whether a trusted node made it.
+    pub(crate) trusted: bool,
+    /// Whether it was made on the engine that reports now.
+    pub(crate) same_engine: bool,
 }
 
 /// The verdict on a conclusive report of an attempt that is still awaited.
@@ -56,8 +58,10 @@ pub(crate) fn judge(case: &Case) -> Verdict {
         // The run went on from what somebody else saved, so it is not known who was wrong. The trusted
         // run began from scratch.
         None if result.borrowed => Verdict::Provisional,
-        // Engines differ, so nobody is to blame; the trusted run is the better start.
-        None if !case.same_engine => Verdict::Provisional,
+        // Engines differ, so nobody is to blame; the trusted run is the better start. One that began
+        // from scratch is as good as another, and would only be replaced in turn, for ever.
+        None if !result.same_engine && result.trusted => Verdict::Failed(Failure::Nondeterministic),
+        None if !result.same_engine => Verdict::Provisional,
         None => Verdict::Differs,
         Some(other) if case.digest == other.digest => confirm(other),
         Some(_) => Verdict::Failed(Failure::Nondeterministic),
@@ -73,6 +77,8 @@ mod tests {
             attempt: AttemptId(attempt),
             digest: Digest::new([value; 32]),
             borrowed: false,
+            trusted: false,
+            same_engine: true,
         }
     }
 
@@ -84,7 +90,6 @@ mod tests {
             digest: Digest::new([1; 32]),
             result: None,
             other: None,
-            same_engine: true,
         }
     }
 
@@ -112,21 +117,24 @@ mod tests {
         let result = AttemptId(7);
         assert_eq!(judge(&check(1)), Verdict::Confirmed { result });
         assert_eq!(judge(&check(2)), Verdict::Differs);
-        let other_engine = Case {
-            same_engine: false,
-            ..check(2)
+        let against = |value, change: fn(&mut Known)| {
+            let mut result = known(7, 1);
+            change(&mut result);
+            judge(&Case {
+                result: Some(result),
+                ..check(value)
+            })
         };
-        assert_eq!(judge(&other_engine), Verdict::Provisional);
-        let borrowed = Known {
-            borrowed: true,
-            ..known(7, 1)
-        };
-        let elsewhere = |value| Case {
-            result: Some(borrowed),
-            ..check(value)
-        };
-        assert_eq!(judge(&elsewhere(1)), Verdict::Confirmed { result });
-        assert_eq!(judge(&elsewhere(2)), Verdict::Provisional);
+        let borrowed = |known: &mut Known| known.borrowed = true;
+        assert_eq!(against(1, borrowed), Verdict::Confirmed { result });
+        assert_eq!(against(2, borrowed), Verdict::Provisional);
+        let elsewhere = |known: &mut Known| known.same_engine = false;
+        assert_eq!(against(2, elsewhere), Verdict::Provisional);
+        // Two of ours, on two engines: neither replaces the other for ever.
+        let ours = |known: &mut Known| (known.same_engine, known.trusted) = (false, true);
+        assert_eq!(against(1, ours), Verdict::Confirmed { result });
+        let failed = Verdict::Failed(Failure::Nondeterministic);
+        assert_eq!(against(2, ours), failed);
 
         let third = |value| Case {
             purpose: Purpose::Arbitrate,

@@ -18,7 +18,7 @@ use hearth_core::Holder;
 use hearth_wire::message::Capacity;
 use hearth_wire::record::{Mode, NodeKind, NodeProfile, Purpose, Record, ReleaseFacts, Standing};
 use hearth_wire::{
-    AttemptId, Digest, Epoch, JobId, JobSpec, NodeId, ReleaseId, Seq, SessionId, TaskId,
+    AttemptId, Digest, EngineId, Epoch, JobId, JobSpec, NodeId, ReleaseId, Seq, SessionId, TaskId,
 };
 
 use checkpoint::Kept;
@@ -106,6 +106,8 @@ pub(crate) enum State {
 pub(crate) struct Node {
     pub(crate) profile: Option<NodeProfile>,
     pub(crate) kind: NodeKind,
+    /// What it ran when it was last here.
+    pub(crate) engine: Option<EngineId>,
     pub(crate) capacity: Capacity,
     pub(crate) standing: Standing,
     pub(crate) draining: bool,
@@ -120,6 +122,7 @@ pub(crate) struct Node {
 pub(crate) struct Attempt {
     pub(crate) task: TaskId,
     pub(crate) node: NodeId,
+    pub(crate) engine: Option<EngineId>,
     pub(crate) purpose: Purpose,
     pub(crate) state: AttemptState,
     pub(crate) granted_at: u64,

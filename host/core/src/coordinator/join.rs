@@ -69,13 +69,16 @@ impl Coordinator {
         held.dedup();
         let good = known.is_some_and(|node| node.standing == Standing::Good)
             && known.is_some_and(|node| node.kind == profile.kind);
+        // What another engine began, this one must not finish.
+        let same_engine = known.is_some_and(|node| node.engine == profile.engine);
         // A task may not be revived twice over by two attempts of one node.
         let mut tasks = std::collections::BTreeSet::new();
         for id in held {
             let found = self.attempts.find(id).map(|(_, attempt)| attempt);
             let mine = found.filter(|attempt| {
                 let node = self.nodes.at(attempt.node);
-                node.is_some_and(|node| node.id == profile.node) && attempt.state.is_awaited()
+                let mine = node.is_some_and(|node| node.id == profile.node);
+                mine && same_engine && attempt.state.is_awaited()
             });
             let Some(attempt) = mine else {
                 unwanted.push(id);

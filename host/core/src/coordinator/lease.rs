@@ -1,7 +1,7 @@
 //! Which tasks of a job a node gets.
 
 use hearth_wire::record::{LeaseFact, NodeKind, Purpose};
-use hearth_wire::{Millis, TaskId};
+use hearth_wire::{EngineId, Millis, TaskId};
 
 use super::Turn;
 use crate::Coordinator;
@@ -62,7 +62,7 @@ impl Coordinator {
                 break;
             }
             let task = task_of(job, *task);
-            if self.may_have(index, job, shape, task, home) {
+            if self.may_have(index, job, shape, task, home, lane) {
                 picked.push((task, self.purpose(task, lane)));
             }
         }
@@ -103,18 +103,22 @@ impl Coordinator {
         shape: &Shape,
         task: TaskId,
         home: AtHome,
+        lane: Lane,
     ) -> bool {
-        let Some(cell) = self.cell(task) else {
+        let (Some(cell), Some(node)) = (self.cell(task), self.nodes.at(index)) else {
             return false;
         };
+        let engine = match lane {
+            Lane::Check => self.check_engine(shape, cell.head),
+            Lane::Run => None,
+        };
+        if engine.is_some_and(|engine| engine != node.engine) {
+            return false;
+        }
         let (mut mine, mut had) = (false, Vec::new());
         for (_, attempt) in self.attempts.chain(cell.head) {
             if attempt.node == index {
-                let volunteer = self
-                    .nodes
-                    .at(index)
-                    .is_some_and(|node| !node.kind.is_trusted());
-                let failed = attempt.state == AttemptState::Failed && volunteer;
+                let failed = attempt.state == AttemptState::Failed && !node.kind.is_trusted();
                 if attempt.state.is_live() || failed {
                     return false;
                 }
@@ -129,9 +133,13 @@ impl Coordinator {
         had.dedup();
         had.retain(|other| {
             let other = self.nodes.at(*other);
-            other.is_some_and(|other| takes(shape, other) && !other.declined.contains(&job.release))
+            other.is_some_and(|other| {
+                takes(shape, other)
+                    && !other.declined.contains(&job.release)
+                    && engine.is_none_or(|engine| engine == other.engine)
+            })
         });
-        let (all, volunteers) = self.takers(job, shape);
+        let (all, volunteers) = self.takers(job, shape, engine);
         let nobody_new = all <= had.len() as u64;
         match home {
             AtHome::All => nobody_new,
@@ -143,17 +151,32 @@ impl Coordinator {
         }
     }
 
-    /// Nodes that would take a job's runs now: all of them, and those that are not the local host.
-    fn takers(&self, job: &Job, shape: &Shape) -> (u64, u64) {
+    /// The engine on which a result is checked: its own, while one of ours that fits runs that. Results
+    /// of other engines may differ though nobody lied.
+    fn check_engine(&self, shape: &Shape, head: u32) -> Option<EngineId> {
+        let mut chain = self.attempts.chain(head).map(|(_, attempt)| attempt);
+        let result = chain.find(|attempt| matches!(attempt.state, AttemptState::Result(_)))?;
+        let engine = result.engine;
+        let groups = shape.groups.iter();
+        let mut groups = groups.filter_map(|group| self.fits.group(*group));
+        let fits = groups.any(|group| group.offer.engine == engine);
+        (fits && self.fits.is_ours(&engine)).then_some(engine)
+    }
+
+    /// Nodes that would take a job's work now, of one engine if only that will do: all of them, and
+    /// those that are not the local host.
+    fn takers(&self, job: &Job, shape: &Shape, engine: Option<EngineId>) -> (u64, u64) {
         let declined = self
             .releases
             .get(&job.release)
             .map(|release| &release.declined_by);
         let declined = declined.into_iter().flatten().take(DECLINERS_LOOK_MAX);
         let declined = declined.filter_map(|index| self.nodes.at(*index));
-        let (mut all, mut volunteers) = (self.fits.healthy(shape), self.fits.volunteers(shape));
+        let mut volunteers = self.fits.volunteers(shape);
+        let mut all = self.fits.healthy(shape, engine);
         for node in declined.filter(|node| takes(shape, node)) {
-            all = all.saturating_sub(1);
+            let counts = engine.is_none_or(|engine| engine == node.engine);
+            all = all.saturating_sub(u64::from(counts));
             volunteers = volunteers.saturating_sub(u64::from(node.kind != NodeKind::Local));
         }
         (all, volunteers)
@@ -166,7 +189,7 @@ impl Coordinator {
             return AtHome::All;
         }
         let slots = self.fits.volunteer_slots(shape);
-        if slots == 0 || self.takers(job, shape).1 == 0 {
+        if slots == 0 || self.takers(job, shape, None).1 == 0 {
             return AtHome::All;
         }
         let waiting: u64 = shape.queues.iter().map(|queue| queue.len() as u64).sum();

@@ -76,17 +76,23 @@ impl Coordinator {
             Outcome::Inconclusive(cause) => self.judge_inconclusive(attempt, node, cause),
             outcome => {
                 let digest = outcome.digest()?;
+                if node.engine != attempt.engine {
+                    // What ran is not what the lease was given to.
+                    return Some(Verdict::Noted);
+                }
                 let head = self.cell(attempt.task)?.head;
                 let find = |wanted: fn(&AttemptState) -> Option<hearth_wire::Digest>| {
                     let mut chain = self.attempts.chain(head);
                     chain.find_map(|(_, a)| {
                         let digest = wanted(&a.state)?;
-                        let known = Known {
+                        let producer = self.nodes.at(a.node);
+                        Some(Known {
                             attempt: a.id,
                             digest,
                             borrowed: a.borrowed,
-                        };
-                        Some((known, a.node))
+                            trusted: producer.is_some_and(|node| node.kind.is_trusted()),
+                            same_engine: a.engine == attempt.engine,
+                        })
                     })
                 };
                 let result = find(|state| match state {
@@ -97,15 +103,13 @@ impl Coordinator {
                     AttemptState::Other(digest) => Some(*digest),
                     _ => None,
                 });
-                let producer = result.and_then(|(_, index)| self.nodes.at(index));
                 Some(judge(&Case {
                     policy: self.jobs.get(&attempt.task.job)?.trust,
                     purpose: attempt.purpose,
                     trusted: node.kind.is_trusted(),
                     digest,
-                    result: result.map(|(known, _)| known),
-                    other: other.map(|(known, _)| known),
-                    same_engine: producer.is_none_or(|producer| producer.engine == node.engine),
+                    result,
+                    other,
                 }))
             }
         }

@@ -11,7 +11,7 @@ use crate::Coordinator;
 use crate::attempt::SLOTS_MAX;
 use crate::event::RequestId;
 use crate::fold::task_of;
-use crate::shape::{Needs, Who};
+use crate::shape::Needs;
 use crate::step::{Answer, Effect, RequestRefusal};
 
 /// Releases that a realm knows, revoked ones included: a few kilobytes each.
@@ -163,13 +163,8 @@ impl Coordinator {
                 max: self.config.owner_tasks_max,
             });
         }
-        let options = &spec.options;
-        let who = Who::of(options.placement, options.trust == TrustPolicy::Local);
-        let needs = Needs::new(&release.facts, &options.locations, who);
-        let check_needs = Needs {
-            who: Who::Trusted,
-            ..needs.clone()
-        };
+        let needs = Needs::new(&release.facts, &spec.options);
+        let check_needs = needs.of_checks();
         let full = self.jobs.len() >= limits::OPEN_JOBS_MAX
             || self.open_tasks + u64::from(tasks) > limits::OPEN_TASKS_MAX
             || self.attempts.len() + self.jobs.len() >= SLOTS_MAX

@@ -51,6 +51,7 @@ impl Coordinator {
             id: lease.attempt,
             task,
             node: index,
+            engine: node.engine,
             purpose: lease.purpose,
             state: AttemptState::Live,
             granted_at: now,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hearth_wire::message::{Capacity, Refusal};
 use hearth_wire::record::{NodeProfile, Standing};
-use hearth_wire::{AttemptId, Epoch, NodeId, limits};
+use hearth_wire::{AttemptId, EngineId, Epoch, NodeId, limits};
 
 use super::Folded;
 use crate::Coordinator;
@@ -63,6 +63,7 @@ impl Coordinator {
         node.group = Some(group);
         node.arrive(profile);
         self.nodes.sessions.insert(profile.session, index);
+        self.vouch(index);
         self.out.nodes.insert(index);
         for attempt in resumed {
             self.revive(index, *attempt)?;
@@ -79,12 +80,34 @@ impl Coordinator {
                 .first()
                 .ok_or("the realm is full of nodes")?;
             self.nodes.gone.remove(&(at, oldest));
-            let group = self.nodes.forget(oldest).and_then(|node| node.group);
-            if let Some(group) = group {
+            let gone = self.nodes.forget(oldest);
+            let engine = gone.as_ref().and_then(|node| node.vouches);
+            if let Some(group) = gone.and_then(|node| node.group) {
                 self.fits.leave_group(group);
             }
+            self.swap_engine(engine, None);
         }
         Ok(self.nodes.add(node))
+    }
+
+    /// Notes what engine the node runs, if it is one of ours.
+    fn vouch(&mut self, index: NodeIndex) {
+        let Some(node) = self.nodes.at_mut(index) else {
+            return;
+        };
+        let (old, new) = (node.vouches, node.engine_of_ours());
+        node.vouches = new;
+        if old != new {
+            self.swap_engine(old, new);
+        }
+    }
+
+    fn swap_engine(&mut self, old: Option<EngineId>, new: Option<EngineId>) {
+        if self.fits.swap_engine(old, new) {
+            // Others may run things now, and check what waited for that engine.
+            let shapes = self.fits.shapes();
+            self.out.shapes.extend(shapes.map(|(index, _)| index));
+        }
     }
 
     /// The node has no connection any more. Its attempts are the caller's.
@@ -193,6 +216,7 @@ impl Coordinator {
         };
         let node = self.nodes.at_mut(index).ok_or("unknown node")?;
         node.standing = standing;
+        self.vouch(index);
         self.out.nodes.insert(index);
         self.touch_shapes(index);
         if matches!(standing, Standing::Quarantined | Standing::Revoked) {

@@ -22,6 +22,7 @@ fn released(seen: &mut Seen, grant: &Grant) {
 /// One task, leased to the first of two volunteers.
 fn begin(world: &mut World, trust: TrustPolicy) -> (Node, Node, Grant) {
     let release = world.release();
+    world.ours([48, 0, 8]);
     let (node, other) = (world.volunteer(1), world.volunteer(1));
     let mut spec = world.spec(release, 1);
     spec.options.trust = trust;

@@ -9,6 +9,7 @@ use crate::{Event, Grant};
 /// A job under `certain`, whose one task a volunteer has just reported.
 fn reported(world: &mut World, node: &Node, tasks: u32) -> (JobId, Vec<Grant>) {
     let release = world.release();
+    world.ours([48, 0, 8]);
     let mut spec = world.spec(release, tasks);
     spec.options.trust = TrustPolicy::Certain;
     let (job, mut seen) = world.submit(spec);
@@ -171,21 +172,126 @@ fn blame_takes_back_what_is_not_settled_and_runs_it_again() {
     seen.told(job);
 }
 
-#[test]
-fn a_differing_engine_is_nobodys_blame() {
-    let mut world = World::new();
+/// A volunteer that runs the engine before.
+fn behind(world: &mut World) -> Node {
     let mut node = world.stranger(NodeKind::Volunteer, 1);
     node.profile.engine.version = [48, 0, 7];
     world.join(&mut node, &[]).welcome(&node);
+    node
+}
+
+#[test]
+fn a_differing_engine_is_nobodys_blame() {
+    let mut world = World::new();
+    let older = world.ours([48, 0, 7]);
+    let node = behind(&mut world);
     let (job, grants) = reported(&mut world, &node, 1);
-    let (trusted, check) = join_trusted(&mut world, job);
+    // While one of ours runs the volunteer's engine, another one cannot check it.
+    let mut trusted = world.stranger(NodeKind::Trusted, 1);
+    let mut seen = world.join(&mut trusted, &[]);
+    seen.welcome(&trusted);
+    drop(seen);
+    let (request, id) = (world.request(), older.id);
+    let mut seen = world.step(Event::NodeRevoked { request, node: id });
+    seen.done();
+    let check = seen.grant(&trusted);
+    seen.told(job);
+    drop(seen);
     let mut seen = world.report(&trusted, &check, returned(9));
     assert_eq!(seen.accepted(&trusted, &check), Verdict::Provisional);
     seen.amended(&grants[0]);
     assert_eq!(seen.standing(&node), None);
     // The trusted result is checked in turn, by its like.
-    seen.grants(&trusted);
+    let again = seen.grant(&trusted);
     assert_eq!(seen.told(job).provisional, 1);
+    drop(seen);
+    let mut seen = world.report(&trusted, &again, returned(9));
+    let result = check.attempt;
+    let confirmed = Verdict::Confirmed { result };
+    assert_eq!(seen.accepted(&trusted, &again), confirmed);
+    assert_eq!(seen.closed(job).settled, 1);
+}
+
+#[test]
+fn work_that_is_checked_goes_to_engines_that_our_own_nodes_run() {
+    let mut world = World::new();
+    world.ours([48, 0, 8]);
+    let mut liar = world.stranger(NodeKind::Volunteer, 1);
+    liar.profile.engine.semantics = hearth_wire::Digest::of(b"nobody else's");
+    world.join(&mut liar, &[]).welcome(&liar);
+    let release = world.release();
+    let mut spec = world.spec(release, 1);
+    spec.options.trust = TrustPolicy::Certain;
+    let (job, mut seen) = world.submit(spec);
+    seen.told(job);
+    drop(seen);
+    // What is not compared, it may have.
+    let spec = world.spec(release, 1);
+    let (free, mut seen) = world.submit(spec);
+    let grant = seen.grant(&liar);
+    assert_eq!(grant.task.job, free);
+    seen.told(free);
+    drop(seen);
+    let mut seen = world.report(&liar, &grant, returned(1));
+    seen.accepted(&liar, &grant);
+    seen.closed(free);
+    drop(seen);
+    // As soon as one of ours runs the same, its results can be compared.
+    let mut ours = world.stranger(NodeKind::Trusted, 1);
+    ours.profile.engine = liar.profile.engine;
+    ours.profile.capacity.slots = 0;
+    let mut seen = world.join(&mut ours, &[]);
+    seen.welcome(&ours);
+    assert_eq!(seen.grant(&liar).task.job, job);
+    seen.told(job);
+}
+
+#[test]
+fn a_node_that_was_upgraded_answers_for_what_its_old_engine_said() {
+    let mut world = World::new();
+    world.ours([48, 0, 7]);
+    let mut node = behind(&mut world);
+    let (job, _) = reported(&mut world, &node, 1);
+    drop(world.lose(&node));
+    node.profile.engine.version = [48, 0, 8];
+    world.join(&mut node, &[]).welcome(&node);
+    // One of ours with the new engine has nothing to compare; one with the old has.
+    let mut newer = world.stranger(NodeKind::Trusted, 1);
+    world.join(&mut newer, &[]).welcome(&newer);
+    let mut older = world.stranger(NodeKind::Trusted, 1);
+    older.profile.engine.version = [48, 0, 7];
+    let mut seen = world.join(&mut older, &[]);
+    seen.welcome(&older);
+    let check = seen.grant(&older);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&older, &check, returned(9));
+    assert_eq!(seen.standing(&node), Some(Standing::Suspended));
+    seen.grant(&older);
+    seen.told(job);
+}
+
+#[test]
+fn what_another_engine_began_is_not_finished_by_the_new_one() {
+    let mut world = World::new();
+    let release = world.release();
+    let mut node = world.volunteer(1);
+    let spec = world.spec(release, 1);
+    let (job, mut seen) = world.submit(spec);
+    let grant = seen.grant(&node);
+    seen.told(job);
+    drop(seen);
+    world.lose(&node).told(job);
+    node.profile.engine.version = [48, 0, 7];
+    let mut seen = world.join(&mut node, &[grant.attempt]);
+    assert_eq!(seen.welcome(&node), [grant.attempt]);
+    assert_ne!(seen.grant(&node).attempt, grant.attempt);
+    seen.told(job);
+    drop(seen);
+    // It says all the same what came out: that is not taken for what the lease asked for.
+    let mut seen = world.report(&node, &grant, returned(1));
+    seen.told_if(job);
+    assert_eq!(world.progress(job).settled, 0);
 }
 
 #[test]

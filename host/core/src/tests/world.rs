@@ -319,6 +319,15 @@ impl World {
         node
     }
 
+    /// A trusted node that was here and has left: what it ran can be checked one day.
+    pub(super) fn ours(&mut self, version: [u16; 3]) -> Node {
+        let mut node = self.stranger(NodeKind::Trusted, 1);
+        node.profile.engine.version = version;
+        self.join(&mut node, &[]).welcome(&node);
+        drop(self.lose(&node));
+        node
+    }
+
     pub(super) fn volunteer(&mut self, slots: u16) -> Node {
         self.node(NodeKind::Volunteer, slots)
     }

@@ -219,6 +219,7 @@ impl Oracle {
         let known = self.nodes.entry(id).or_insert_with(|| Node {
             profile: None,
             kind: profile.kind,
+            engine: None,
             capacity: profile.capacity,
             standing: Standing::Good,
             draining: false,
@@ -238,6 +239,7 @@ impl Oracle {
         self.sessions.insert(profile.session, id);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.kind = profile.kind;
+            node.engine = Some(profile.engine);
             node.capacity = profile.capacity;
             node.profile = Some(profile.clone());
             node.draining = false;
@@ -317,6 +319,7 @@ impl Oracle {
         let node = self.nodes.entry(id).or_insert_with(|| Node {
             profile: None,
             kind: hearth_wire::record::NodeKind::Volunteer,
+            engine: None,
             capacity: Default::default(),
             standing: Standing::Good,
             draining: false,
@@ -479,13 +482,20 @@ impl Oracle {
             let detail = format!("{}, {other} could have it", detail());
             self.violate("a failed task goes to another node", detail);
         }
-        let at = self.at;
+        let (at, engine) = (self.at, self.nodes.get(&id).and_then(|node| node.engine));
+        let compared = self.task(task_id).and_then(|task| task.result);
+        let compared = compared.and_then(|(result, _)| self.attempts.get(&result));
+        if check && compared.is_some_and(|result| result.engine != engine) {
+            // All of ours run one engine here, and only that gets what is checked.
+            self.violate("a result is checked on its own engine", detail());
+        }
         let resumes = self.furthest(task_id, lease.purpose).map(|kept| kept.seq);
         self.attempts.insert(
             attempt,
             Attempt {
                 task: task_id,
                 node: id,
+                engine,
                 purpose: lease.purpose,
                 state: AttemptState::Live,
                 granted_at: at,

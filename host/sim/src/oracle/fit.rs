@@ -39,11 +39,21 @@ impl Oracle {
             NodeKind::Trusted => true,
             NodeKind::Local => check || options.placement != Placement::Volunteers,
         };
+        let ours = |other: &Node| {
+            other.kind != NodeKind::Volunteer
+                && other.engine == node.engine
+                && !matches!(other.standing, Standing::Quarantined | Standing::Revoked)
+        };
+        // What nobody of ours can compare is not given to strangers to be compared.
+        let comparable = options.trust != TrustPolicy::Certain
+            || profile.kind != NodeKind::Volunteer
+            || self.nodes.values().any(ours);
         let place = |places: &[String]| places.is_empty() || places.contains(&profile.location);
-        kind && release
-            .capabilities
-            .iter()
-            .all(|name| profile.capabilities.contains(name))
+        kind && comparable
+            && release
+                .capabilities
+                .iter()
+                .all(|name| profile.capabilities.contains(name))
             && place(&release.locations)
             && place(&options.locations)
             && release.engines.contains(&profile.engine)
