@@ -313,6 +313,35 @@ async fn runners_follow_the_work_that_waits() {
     pool.shutdown().await;
 }
 
+/// One author's backlog takes every runner, not only the first that comes free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_runner_follows_a_change_of_author() {
+    let pool = Pool::start(config(fake::program())).await.unwrap();
+    let (sink, mut events) = events();
+    let warm = (1..=2).map(|n| spec(n, "c", "sleep 200")).collect();
+    assert!(pool.submit(warm, &sink).is_empty());
+    collect(&mut events, 2).await;
+    let other = |n| RunSpec {
+        group: Digest::of(b"another author"),
+        ..spec(n, "d", "sleep 60000")
+    };
+    assert!(pool.submit((3..=6).map(other).collect(), &sink).is_empty());
+    let begun = Instant::now();
+    while pool.status().running != 2 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "on one runner only"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // And no more than that: what runs is not disturbed.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let status = pool.status();
+    assert_eq!((status.running, status.pids.len()), (2, 2));
+    assert_eq!(status.runner_deaths, 0);
+    pool.shutdown().await;
+}
+
 /// The kernel kills what is largest when memory is short: once is not the component's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compiler_killed_from_outside_is_started_again() {

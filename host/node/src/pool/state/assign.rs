@@ -197,8 +197,10 @@ impl State {
         loads.into_iter().for_each(|load| self.send(id, load));
         if !batch.is_empty() {
             self.send(id, Outgoing::Message(ToRunner::Run(batch)));
-            if bytes > 1 << 20 {
-                // More may fit in a further frame.
+            let idle = |r: &Runner| r.sent.is_empty() && r.ready.is_some() && !r.retiring;
+            if bytes > 1 << 20 || (!self.queue.is_empty() && self.runners.values().any(idle)) {
+                // More may fit in a further frame, or this runner is now full and an idle one of
+                // another author should make way.
                 self.timers.insert((now, Timer::Look));
             }
         }
@@ -230,6 +232,7 @@ impl State {
             let same = shared || runner.group.is_none_or(|group| group == held.spec.group);
             if same {
                 let may = has_slot
+        let mut crowded = false;
                     || (whole < usize::from(self.slots) + AHEAD_MAX && self.ahead(runner, held));
                 return (may && fits(held)).then_some(attempt);
             }
@@ -239,8 +242,12 @@ impl State {
                 continue;
             }
             // Its turn has come, in a fresh process. One that still works is left to run dry.
-            let fresh = |r: &Runner| !r.retiring && r.group.is_none_or(|g| g == held.spec.group);
-            if self.runners.values().any(fresh) {
+            let serves = |r: &&Runner| !r.retiring && r.group.is_none_or(|g| g == held.spec.group);
+            let slots = usize::from(self.config.slots_per_runner);
+            let free = |r: &Runner| r.ready.is_none() || r.active() < slots;
+            let mut serving = self.runners.values().filter(serves).peekable();
+            if serving.peek().is_some() {
+                crowded |= !serving.any(free);
                 continue;
             }
             if runner.sent.is_empty() && batch.is_empty() {
@@ -253,6 +260,10 @@ impl State {
 
     /// Whether the attempt may wait inside the runner, behind others that end soon.
     fn ahead(&self, runner: &Runner, held: &Held) -> bool {
+        // Its author has runners, all of them full: one more, if this one has nothing to do.
+        if crowded && has_slot && runner.sent.is_empty() && batch.is_empty() {
+            self.retire(id);
+        }
         let Some(info) = self.components.get(&held.spec.component) else {
             return false;
         };
