@@ -17,8 +17,11 @@ pub const WRITE_BUFFER_BYTES_MAX: usize = 2 * MIB;
 pub const READ_BUFFER_BYTES: usize = 8 * KIB;
 /// Largest batch of messages in one frame; bounds the work done between two looks at the socket.
 pub const MESSAGES_PER_FRAME_MAX: usize = 1024;
-/// Frame on the socketpair between a node and its runner: the largest output with its envelope.
-pub const RUNNER_FRAME_BYTES_MAX: usize = 80 * MIB;
+/// Frame on the socketpair between a node and its runner: an attempt with the largest input (64 MiB)
+/// and the largest state to go on from (16 MiB), and its envelope.
+pub const RUNNER_FRAME_BYTES_MAX: usize = 81 * MIB;
+/// Machine code of one component: a frame that carries it, without its envelope.
+pub const ARTEFACT_BYTES_MAX: usize = RUNNER_FRAME_BYTES_MAX - KIB;
 
 /// Inputs and outputs up to this size travel inside leases and reports, larger ones as blobs.
 pub const INLINE_BYTES_MAX: usize = 4 * KIB;

@@ -46,6 +46,8 @@ const FAILED_TIME: Duration = Duration::from_secs(30);
 const AHEAD_MICROS: u64 = 4_000;
 /// Attempts sent ahead at most.
 pub(super) const AHEAD_MAX: usize = 128;
+/// Inputs and states in one frame of several attempts. A larger one travels alone, and fits.
+const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Queued attempts that are looked at for one that suits a runner.
 const SCAN_MAX: usize = 256;
 /// Compiled components that one runner keeps.

@@ -342,6 +342,39 @@ async fn every_runner_follows_a_change_of_author() {
     pool.shutdown().await;
 }
 
+/// Both wait for one compilation, so they come to their runner together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_attempt_fits_a_frame_behind_a_small_one() {
+    let fake = Fake::new();
+    let mut config = config(fake.launcher());
+    (config.runners, config.slots_per_runner) = (1, 2);
+    let pool = Pool::start(config).await.unwrap();
+    let (sink, mut events) = events();
+    let padded = |n, bytes: usize| {
+        let mut input = b"checkpoints ".to_vec();
+        input.resize(bytes, b'.');
+        RunSpec {
+            input: input.into(),
+            ..spec(n, "c", "")
+        }
+    };
+    let mut largest = padded(2, hearth_wire::limits::INPUT_BYTES_MAX as usize);
+    largest.resume = Some(Resume {
+        state: vec![0; hearth_wire::limits::CHECKPOINT_BYTES_MAX as usize],
+        fuel_used: 0,
+    });
+    assert!(
+        pool.submit(vec![padded(1, (1 << 20) - 1), largest], &sink)
+            .is_empty()
+    );
+    let (ended, _) = collect(&mut events, 2).await;
+    assert!(
+        ended.values().all(|outcome| *outcome == returned("saved")),
+        "{ended:?}"
+    );
+    assert_eq!(pool.status().runner_deaths, 0);
+}
+
 /// The kernel kills what is largest when memory is short: once is not the component's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compiler_killed_from_outside_is_started_again() {

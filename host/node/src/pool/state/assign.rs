@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{
-    AHEAD_MAX, AHEAD_MICROS, Action, Artefact, CANCEL_GRACE, Compiled, Held, LOADED_MAX,
-    OUTGOING_MAX, Outgoing, PATIENCE, Place, Runner, RunnerId, SCAN_MAX, START_GRACE, SentInfo,
-    State, Timer,
+    AHEAD_MAX, AHEAD_MICROS, Action, Artefact, BATCH_BYTES_MAX, CANCEL_GRACE, Compiled, Held,
+    LOADED_MAX, OUTGOING_MAX, Outgoing, PATIENCE, Place, Runner, RunnerId, SCAN_MAX, START_GRACE,
+    SentInfo, State, Timer,
 };
 
 impl State {
@@ -129,7 +129,7 @@ impl State {
     /// Hands queued attempts to one runner, in order, as far as slots and memory go.
     fn feed(&mut self, id: RunnerId, now: Instant) {
         let mut batch = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut cut) = (0, false);
         let mut loads = Vec::new();
         while let Some(attempt) = self.choose(id, now, &batch) {
             let Some(held) = self.runs.get(&attempt) else {
@@ -145,6 +145,12 @@ impl State {
             };
             *used = now;
             let artefact = Arc::clone(artefact);
+            let state = held.spec.resume.as_ref().map_or(0, |r| r.state.len());
+            let size = held.spec.input.len() + state;
+            if !batch.is_empty() && bytes + size > BATCH_BYTES_MAX {
+                cut = true;
+                break;
+            }
             let Some(runner) = self.runners.get_mut(&id) else {
                 break;
             };
@@ -179,7 +185,7 @@ impl State {
                 limits: spec.limits,
                 cancelled: false,
             });
-            bytes += spec.input.len() + spec.resume.as_ref().map_or(0, |r| r.state.len());
+            bytes += size;
             batch.push(Run {
                 attempt,
                 component,
@@ -190,15 +196,12 @@ impl State {
                 input: spec.input.to_vec(),
                 resume: spec.resume.clone(),
             });
-            if bytes > 1 << 20 {
-                break;
-            }
         }
         loads.into_iter().for_each(|load| self.send(id, load));
         if !batch.is_empty() {
             self.send(id, Outgoing::Message(ToRunner::Run(batch)));
             let idle = |r: &Runner| r.sent.is_empty() && r.ready.is_some() && !r.retiring;
-            if bytes > 1 << 20 || (!self.queue.is_empty() && self.runners.values().any(idle)) {
+            if cut || (!self.queue.is_empty() && self.runners.values().any(idle)) {
                 // More may fit in a further frame, or this runner is now full and an idle one of
                 // another author should make way.
                 self.timers.insert((now, Timer::Look));
@@ -227,12 +230,12 @@ impl State {
             .sum();
         let fits = |held: &Held| memory + held.spec.limits.memory_bytes <= self.config.memory_bytes;
         let shared = self.config.launcher.in_process();
+        let mut crowded = false;
         for &(_, _, attempt) in self.queue.iter().take(SCAN_MAX) {
             let held = self.runs.get(&attempt)?;
             let same = shared || runner.group.is_none_or(|group| group == held.spec.group);
             if same {
                 let may = has_slot
-        let mut crowded = false;
                     || (whole < usize::from(self.slots) + AHEAD_MAX && self.ahead(runner, held));
                 return (may && fits(held)).then_some(attempt);
             }
@@ -255,15 +258,15 @@ impl State {
             }
             return None;
         }
+        // Its author has runners, all of them full: one more, if this one has nothing to do.
+        if crowded && has_slot && runner.sent.is_empty() && batch.is_empty() {
+            self.retire(id);
+        }
         None
     }
 
     /// Whether the attempt may wait inside the runner, behind others that end soon.
     fn ahead(&self, runner: &Runner, held: &Held) -> bool {
-        // Its author has runners, all of them full: one more, if this one has nothing to do.
-        if crowded && has_slot && runner.sent.is_empty() && batch.is_empty() {
-            self.retire(id);
-        }
         let Some(info) = self.components.get(&held.spec.component) else {
             return false;
         };
