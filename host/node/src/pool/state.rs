@@ -123,6 +123,7 @@ struct Held {
     sink: EventSink,
     order: u64,
     since: Instant,
+    deadline: Option<Instant>,
     place: Place,
     paused: bool,
     /// Runners that died under it.
@@ -259,9 +260,8 @@ impl State {
         if let Some(held) = self.runs.remove(&finished.attempt) {
             self.queue
                 .remove(&(held.spec.priority, held.order, finished.attempt));
-            if let Some(deadline) = held.spec.deadline {
-                let timer = Timer::Deadline(finished.attempt);
-                self.timers.remove(&(held.since + deadline, timer));
+            if let Some(at) = held.deadline {
+                self.timers.remove(&(at, Timer::Deadline(finished.attempt)));
             }
             held.sink.send(RunEvent::Finished(finished));
         }

@@ -375,6 +375,15 @@ async fn the_largest_attempt_fits_a_frame_behind_a_small_one() {
     assert_eq!(pool.status().runner_deaths, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_beyond_the_end_of_time_is_none() {
+    let fake = Fake::new();
+    let pool = Pool::start(config(fake.launcher())).await.unwrap();
+    let mut patient = spec(1, "c", "echo a");
+    patient.deadline = Some(Duration::MAX);
+    assert_eq!(outcome(&pool, patient).await, returned("a"));
+}
+
 /// The kernel kills what is largest when memory is short: once is not the component's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compiler_killed_from_outside_is_started_again() {

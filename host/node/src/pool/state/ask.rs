@@ -62,9 +62,10 @@ impl State {
             &spec.imports,
             &spec.limits,
         );
-        if let Some(deadline) = spec.deadline {
-            self.timers
-                .insert((now + deadline, Timer::Deadline(attempt)));
+        // A deadline beyond the end of time is none.
+        let deadline = spec.deadline.and_then(|after| now.checked_add(after));
+        if let Some(at) = deadline {
+            self.timers.insert((at, Timer::Deadline(attempt)));
         }
         let job = CompileJob {
             component: spec.component,
@@ -82,6 +83,7 @@ impl State {
                 sink: sink.clone(),
                 order,
                 since: now,
+                deadline,
                 place: Place::Compiling,
                 paused: false,
                 losses: 0,
