@@ -163,8 +163,7 @@ impl std::fmt::Debug for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.lock().close();
-        self.0.wake.notify_one();
+        self.0.close();
     }
 }
 
@@ -318,8 +317,7 @@ impl Pool {
     /// Ends everything: what still runs ends with `Inconclusive(Cancelled)`, and all children are
     /// gone when this returns.
     pub async fn shutdown(&self) {
-        self.shared().lock().close();
-        self.shared().wake.notify_one();
+        self.shared().close();
         let mut children = self.shared().children.subscribe();
         let _gone = children.wait_for(|children| *children == 0).await;
     }

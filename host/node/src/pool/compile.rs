@@ -19,6 +19,9 @@ use crate::artefacts::ArtefactName;
 /// about the component; one that dies each time does.
 const TRIES: u32 = 3;
 
+/// What is said of a compilation that the end of the pool ended.
+const CLOSED: &str = "the pool was shut down";
+
 /// Finds or makes an artefact and tells the state.
 pub(super) async fn compile(shared: Arc<Shared>, name: ArtefactName, job: CompileJob) {
     let compiled = {
@@ -51,7 +54,7 @@ async fn find_or_make(shared: &Arc<Shared>, name: ArtefactName, job: CompileJob)
     };
     drop(component);
     let Ok(_permit) = shared.compilers.acquire().await else {
-        return Compiled::Failed("the pool was shut down".to_owned());
+        return Compiled::Failed(CLOSED.to_owned());
     };
     match in_children(shared, &request).await {
         CompileReply::Compiled { artefact } => {
@@ -131,10 +134,17 @@ async fn in_child(shared: &Shared, request: &CompileRequest) -> Result<CompileRe
         write_frame(&mut to, request).await?;
         read_frame::<CompileReply>(&mut from, &mut buffer).await
     };
-    let answer = tokio::time::timeout(config.compile_timeout, talk).await;
-    let kill = !matches!(answer, Ok(Ok(_)));
+    let mut closing = shared.closing.subscribe();
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(config.compile_timeout, talk) => Some(answer),
+        _ = closing.wait_for(|closing| *closing) => None,
+    };
+    let kill = !matches!(answer, Some(Ok(Ok(_))));
     drop((from, to));
     let status = launched.body.end(kill).await;
+    let Some(answer) = answer else {
+        return Ok(CompileReply::Failed(CLOSED.to_owned()));
+    };
     match answer {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(format!("the compiler died: {error} ({status})")),

@@ -21,6 +21,8 @@ pub(super) struct Shared {
     pub(super) artefacts: Artefacts,
     /// Compilations at once: each may take a whole core and much memory.
     pub(super) compilers: Semaphore,
+    /// Raised when the pool closes: nobody waits for a compilation then.
+    pub(super) closing: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -34,7 +36,16 @@ impl Shared {
             config,
             artefacts,
             compilers: Semaphore::new(compilers),
+            closing: watch::Sender::new(false),
         })
+    }
+
+    /// Ends everything: attempts, runners, and compilations that run or wait.
+    pub(super) fn close(&self) {
+        self.lock().close();
+        self.compilers.close();
+        self.closing.send_replace(true);
+        self.wake.notify_one();
     }
 
     /// The state. A panic under the lock would be a defect of ours; going on beats losing the node.

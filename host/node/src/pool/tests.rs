@@ -384,6 +384,41 @@ async fn a_deadline_beyond_the_end_of_time_is_none() {
     assert_eq!(outcome(&pool, patient).await, returned("a"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_waits_for_no_compilation() {
+    let fake = Fake::new();
+    let mut config = config(fake.launcher());
+    config.compile_timeout = Duration::from_secs(60);
+    let pool = Pool::start(config).await.unwrap();
+    let (sink, mut events) = events();
+    // One runs, the other waits for its turn.
+    let mut queued = spec(2, "endless", "echo b");
+    queued.limits.fuel += 1;
+    queued.imports = vec!["other".to_owned()];
+    assert!(
+        pool.submit(vec![spec(1, "endless", "echo a"), queued], &sink)
+            .is_empty()
+    );
+    while fake.compiled.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = Instant::now();
+    pool.shutdown().await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        fake.compiled.load(Ordering::SeqCst),
+        1,
+        "none begins at the end"
+    );
+    let (ended, _) = collect(&mut events, 2).await;
+    let cancelled = RunOutcome::Inconclusive(Inconclusive::Cancelled);
+    assert!(ended.values().all(|outcome| *outcome == cancelled));
+}
+
 /// The kernel kills what is largest when memory is short: once is not the component's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compiler_killed_from_outside_is_started_again() {

@@ -119,6 +119,11 @@ impl Fake {
                 std::thread::sleep(Duration::from_secs(3));
                 return;
             }
+            b"endless" => {
+                // Until the other side hangs up.
+                let _end = stream.read(&mut [0]);
+                return;
+            }
             b"die" => return,
             b"die-once" if before == 0 => return,
             b"unloadable" => CompileReply::Compiled {
