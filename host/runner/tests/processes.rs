@@ -34,6 +34,13 @@ fn main() {
             };
             serve_compiler(inherited_stream().unwrap(), &small).unwrap();
         }
+        Some("child-hasty-compiler") => {
+            let hasty = CompilerOptions {
+                cpu_seconds_max: 1,
+                ..CompilerOptions::default()
+            };
+            serve_compiler(inherited_stream().unwrap(), &hasty).unwrap();
+        }
         filter => tests(filter.filter(|filter| !filter.starts_with('-'))),
     }
 }
@@ -56,6 +63,10 @@ fn tests(filter: Option<&str>) {
         (
             "compiler_without_memory_dies_alone",
             compiler_without_memory_dies_alone,
+        ),
+        (
+            "compiler_without_time_is_told_by_its_signal",
+            compiler_without_time_is_told_by_its_signal,
         ),
     ];
     let mut ran = 0;
@@ -260,4 +271,19 @@ fn compiler_without_memory_dies_alone() {
     );
     drop(stream);
     wait(child);
+}
+
+fn compiler_without_time_is_told_by_its_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let (mut stream, child) = spawn("child-hasty-compiler");
+    let large =
+        component_with(&"(func (param i32) (result i32) (loop (br_if 0 (i32.popcnt (i32.div_s (local.get 0) (i32.const 7))))) (i32.rem_u (local.get 0) (i32.const 9)))".repeat(190_000));
+    let _ = hearth_runner::write_frame(&mut stream, &compile_request(large));
+    let reply = hearth_runner::read_frame::<CompileReply>(&mut stream);
+    assert!(
+        !matches!(reply, Ok(Some(_))),
+        "a second is not enough: {reply:?}"
+    );
+    drop(stream);
+    assert_eq!(wait(child).signal(), Some(24), "SIGXCPU");
 }

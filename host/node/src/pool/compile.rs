@@ -141,13 +141,17 @@ async fn in_child(shared: &Shared, request: &CompileRequest) -> Result<CompileRe
     };
     let kill = !matches!(answer, Some(Ok(Ok(_))));
     drop((from, to));
-    let status = launched.body.end(kill).await;
+    let ended = launched.body.end(kill).await;
     let Some(answer) = answer else {
         return Ok(CompileReply::Failed(CLOSED.to_owned()));
     };
     match answer {
         Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(format!("the compiler died: {error} ({status})")),
+        // It would need as long again each time.
+        Ok(Err(_)) if ended.out_of_cpu_time() => Ok(CompileReply::Failed(
+            "compiling took all the CPU time that a compile process has".to_owned(),
+        )),
+        Ok(Err(error)) => Err(format!("the compiler died: {error} ({})", ended.text)),
         Err(_) => Ok(CompileReply::Failed(format!(
             "compiling took longer than {} s",
             config.compile_timeout.as_secs()

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -84,6 +85,20 @@ pub(super) enum Body {
     Thread,
 }
 
+/// How a child ended.
+pub(super) struct Ended {
+    /// For people.
+    pub(super) text: String,
+    signal: Option<i32>,
+}
+
+impl Ended {
+    /// Whether the system ended it for the CPU time that it had used.
+    pub(super) fn out_of_cpu_time(&self) -> bool {
+        self.signal == Some(rustix::process::Signal::XCPU.as_raw())
+    }
+}
+
 impl Launcher {
     /// Whether children are threads of this process.
     pub(super) fn in_process(&self) -> bool {
@@ -154,9 +169,12 @@ impl Body {
 
     /// Ends the child and says how it ended. Our end of the socket must be closed, or the grace
     /// passes for nothing. With `kill` no grace is given.
-    pub(super) async fn end(self, kill: bool) -> String {
+    pub(super) async fn end(self, kill: bool) -> Ended {
         let Self::Process(mut child, tail) = self else {
-            return "its socket closed".to_owned();
+            return Ended {
+                text: "its socket closed".to_owned(),
+                signal: None,
+            };
         };
         let exited = if kill {
             None
@@ -177,6 +195,7 @@ impl Body {
                 child.wait().await
             }
         };
+        let signal = status.as_ref().ok().and_then(ExitStatus::signal);
         let mut text = match status {
             Ok(status) => status.to_string(),
             Err(error) => format!("unknown status: {error}"),
@@ -187,7 +206,7 @@ impl Body {
             text.push_str(": ");
             text.extend(last.chars().filter(|c| !is_control(*c)).take(400));
         }
-        text
+        Ended { text, signal }
     }
 }
 

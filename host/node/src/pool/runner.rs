@@ -81,7 +81,7 @@ async fn attend(
     writer.abort();
     let _aborted = writer.await;
     drop(from);
-    let status = launched.body.end(kill).await;
+    let status = launched.body.end(kill).await.text;
     if trouble.is_empty() {
         status
     } else {

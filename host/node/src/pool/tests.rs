@@ -419,6 +419,13 @@ async fn shutdown_waits_for_no_compilation() {
     assert!(ended.values().all(|outcome| *outcome == cancelled));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compiler_out_of_cpu_time_is_not_started_again() {
+    let pool = Pool::start(config(fake::program())).await.unwrap();
+    let spun = outcome(&pool, spec(1, "spin", "echo")).await;
+    assert!(host_fault(&spun).contains("CPU time"), "{spun:?}");
+}
+
 /// The kernel kills what is largest when memory is short: once is not the component's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compiler_killed_from_outside_is_started_again() {

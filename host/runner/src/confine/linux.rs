@@ -37,9 +37,12 @@ fn set_limits(limits: Limits) -> Result<bool, ConfineError> {
         // Never above what the parent allows.
         let maximum = rustix::process::getrlimit(resource).maximum;
         let value = maximum.map_or(value, |maximum| value.min(maximum));
+        // At the maximum of CPU time the system kills as it kills for want of memory; a second before
+        // it, by a signal that tells the node why.
+        let above = u64::from(resource == Resource::Cpu);
         let limit = Rlimit {
             current: Some(value),
-            maximum: Some(value),
+            maximum: Some(maximum.map_or(value + above, |maximum| maximum.min(value + above))),
         };
         setrlimit(resource, limit)
             .map_err(|error| ConfineError(format!("limit {resource:?}: {error}")))?;

@@ -125,6 +125,11 @@ impl Fake {
                 return;
             }
             b"die" => return,
+            b"spin" => {
+                let own = rustix::process::getpid();
+                rustix::process::kill_process(own, rustix::process::Signal::XCPU).unwrap();
+                return;
+            }
             b"die-once" if before == 0 => return,
             b"unloadable" => CompileReply::Compiled {
                 artefact: b"rotten".to_vec(),
