@@ -319,7 +319,9 @@ impl Node {
         }
         let limit = match &self.link {
             Link::Greeting(_) => Duration::from_millis(ESTABLISH_MILLIS),
-            Link::Up(_) if self.heard.echoes => self.heard.silence,
+            Link::Up(_) if !self.heard.echoes => Duration::from_millis(ESTABLISH_MILLIS),
+            Link::Up(_) => self.heard.silence,
+            // A link may die before the first echo.
             _ => return,
         };
         if now.duration_since(self.heard.at) > limit {

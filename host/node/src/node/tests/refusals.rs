@@ -435,6 +435,16 @@ async fn a_coordinator_that_falls_silent_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_never_answers_a_heartbeat_is_left() {
+    let mut realm = Realm::new().await;
+    let node = Running::joined(&realm).await;
+    // The link dies right behind the welcome: it is read no more, and nothing is closed.
+    let _dead = realm.session().await.welcomed(&realm).await;
+    realm.session().await.hello().await;
+    node.stop(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_a_coordinator_refuses_are_told_to_the_owner() {
     let home = tempfile::tempdir().unwrap();
     for change in [
