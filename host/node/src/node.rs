@@ -5,6 +5,7 @@
 
 mod admit;
 mod drain;
+mod found;
 mod leases;
 mod reports;
 mod session;
@@ -41,6 +42,7 @@ use crate::pool::{EventSink, Pool, PoolError, RunEvents, events};
 use crate::spill::Spill;
 use admit::Admission;
 use drain::Drain;
+use found::Found;
 use leases::Attempt;
 use reports::Unsettled;
 use work::Done;
@@ -154,8 +156,9 @@ struct Volunteer {
     dir: NodeDir,
     identity: Identity,
     tls: ClientTls,
-    /// Beyond those in its directory.
+    /// Given by the owner, beyond those in its directory.
     addresses: Vec<String>,
+    found: Found,
     _browser: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -297,6 +300,7 @@ impl Node {
                     tls,
                     addresses,
                     _browser: browser,
+                    found: Found::default(),
                 };
                 let client = volunteer.client();
                 let me = Me::Volunteer(Box::new(volunteer));
@@ -469,7 +473,7 @@ impl Volunteer {
     fn endpoint(&self) -> hearth_net::tls::Endpoint {
         let known = self.dir.addresses().iter().chain(&self.addresses);
         let mut addresses: Vec<String> = Vec::new();
-        for address in known {
+        for address in known.chain(self.found.addresses()) {
             if !addresses.contains(address) {
                 addresses.push(address.clone());
             }

@@ -34,8 +34,6 @@ pub(super) const OWNER_PERIOD: Duration = Duration::from_millis(500);
 pub(super) const RENEWAL_PERIOD: Duration = Duration::from_secs(60);
 /// Log lines of all guests together that are forwarded in one heartbeat.
 const LOG_LINES_PER_BEAT: u32 = 50;
-/// Addresses that are tried at most: mDNS is not believed to be modest.
-const ADDRESSES_MAX: usize = 16;
 
 /// When something came from the coordinator. Measured here and not by the socket, because the loop
 /// looks at many things and would begin to measure anew each time.
@@ -145,7 +143,12 @@ impl Node {
                 self.greet(&sender);
                 self.link = Link::Greeting(sender);
             }
-            Err(trouble) => self.stay_down(trouble),
+            Err(trouble) => {
+                if let Me::Volunteer(volunteer) = &mut self.me {
+                    volunteer.found.failed();
+                }
+                self.stay_down(trouble);
+            }
         }
     }
 
@@ -318,10 +321,10 @@ impl Node {
             self.heard.at = now;
         }
         let limit = match &self.link {
+            // A link may die before the first echo.
             Link::Greeting(_) => Duration::from_millis(ESTABLISH_MILLIS),
             Link::Up(_) if !self.heard.echoes => Duration::from_millis(ESTABLISH_MILLIS),
             Link::Up(_) => self.heard.silence,
-            // A link may die before the first echo.
             _ => return,
         };
         if now.duration_since(self.heard.at) > limit {
@@ -502,15 +505,7 @@ impl Node {
         let Me::Volunteer(volunteer) = &mut self.me else {
             return;
         };
-        let known = volunteer.addresses.len();
-        for address in addresses {
-            let new = !volunteer.addresses.contains(&address)
-                && !volunteer.dir.addresses().contains(&address);
-            if new && volunteer.addresses.len() < ADDRESSES_MAX {
-                volunteer.addresses.push(address);
-            }
-        }
-        if volunteer.addresses.len() > known {
+        if volunteer.found.add(addresses) {
             self.client = volunteer.client();
         }
     }
