@@ -224,6 +224,7 @@ struct Node {
     engine: EngineId,
     admission: Admission,
     budget: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     done: mpsc::Sender<Done>,
     link: Link,
     backoff: Backoff,
@@ -299,8 +300,8 @@ impl Node {
                     identity,
                     tls,
                     addresses,
-                    _browser: browser,
                     found: Found::default(),
+                    _browser: browser,
                 };
                 let client = volunteer.client();
                 let me = Me::Volunteer(Box::new(volunteer));
@@ -332,6 +333,7 @@ impl Node {
             engine,
             admission,
             budget: Arc::new(Semaphore::new(work::BUDGET_KIB)),
+            uploads: Arc::new(Semaphore::new(work::UPLOADS_MAX)),
             done,
             link,
             backoff: Backoff::reconnect(),

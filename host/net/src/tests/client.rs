@@ -469,6 +469,7 @@ async fn errors_of_the_server_reach_the_caller_as_they_are() {
     assert_eq!(error.to_string(), "it is there; use it");
     let error = client.get_json::<()>("/teapot").await.unwrap_err();
     assert!(matches!(error, HttpError::Api { status: 418, .. }));
+    assert!(!error.is_transient_for_transfers());
     assert!(!error.to_string().contains("html"));
     let error = client.get_json::<Vec<u8>>("/json").await.unwrap_err();
     assert!(matches!(error, HttpError::Malformed(_)));
@@ -605,5 +606,34 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
         let body = UploadSource::Bytes(vec![0; 16 << 20].into());
         let error = soon(client.upload("/forbidden", body)).await.unwrap_err();
         assert_eq!(error.status(), Some(403), "{error:?}");
+    }
+}
+
+#[test]
+fn what_passes_by_itself_is_told_from_what_does_not() {
+    let api = |status, code: &str| HttpError::Api {
+        status,
+        code: code.to_owned(),
+        message: String::new(),
+        blame: Blame::Operator,
+        next: String::new(),
+    };
+    for (status, code) in [
+        (408, "body-too-slow"),
+        (507, "storage-full"),
+        (400, "body-broken"),
+        (409, "upload-busy"),
+    ] {
+        let error = api(status, code);
+        assert!(error.is_transient_for_transfers(), "{code}");
+        assert!(!error.is_transient(), "{code}");
+    }
+    assert!(api(503, "stopping").is_transient_for_transfers());
+    for (status, code) in [
+        (400, "bad-range"),
+        (403, "forbidden"),
+        (422, "digest-mismatch"),
+    ] {
+        assert!(!api(status, code).is_transient_for_transfers(), "{code}");
     }
 }

@@ -10,7 +10,7 @@ use hearth_wire::message::{NodeMessage, Report, ReportBytes};
 use hearth_wire::{AttemptId, Body, Digest, Inconclusive, Outcome, codec};
 use tokio::time::Instant;
 
-use super::work::{self, Done, UploadError};
+use super::work::{self, Done, UPLOADS_MAX, UploadError};
 use super::{Me, Node};
 use crate::blobs::Pin;
 use crate::spill::Spilled;
@@ -19,8 +19,10 @@ use crate::spill::Spilled;
 const FLUSH_DELAY: Duration = Duration::from_millis(2);
 /// Until the next try when the connection is full, or the disk has to take the reports.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Until an output is handed over again that could not be.
+/// Until an output is handed over again that could not be; doubles each time.
 const UPLOAD_DELAY: Duration = Duration::from_secs(2);
+/// Longest such delay.
+const UPLOAD_DELAY_MAX: Duration = Duration::from_secs(120);
 /// Encoded reports in one batch: half a frame, so that other messages fit beside them.
 const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 
@@ -37,6 +39,10 @@ struct OutputState {
     uploaded: bool,
     /// A job hands it over now.
     busy: bool,
+    /// Times that it could not be, in a row.
+    tries: u32,
+    /// Not again before.
+    retry_at: Option<Instant>,
     _pin: Pin,
 }
 
@@ -61,6 +67,8 @@ impl Node {
                 digest,
                 uploaded: !upload,
                 busy: false,
+                tries: 0,
+                retry_at: None,
                 _pin: self.blobs.pin(digest),
             });
             self.insert(report, output);
@@ -80,6 +88,8 @@ impl Node {
             digest,
             uploaded: false,
             busy: false,
+            tries: 0,
+            retry_at: None,
             _pin: self.blobs.pin(digest),
         });
         self.insert(report, state);
@@ -116,13 +126,14 @@ impl Node {
         }
         output.busy = true;
         let digest = output.digest;
-        let (client, blobs, done) = (
+        let (client, blobs, turns, done) = (
             self.client.clone(),
             Arc::clone(&self.blobs),
+            Arc::clone(&self.uploads),
             self.done.clone(),
         );
         tokio::spawn(async move {
-            let result = work::upload(client, blobs, digest, bytes).await;
+            let result = work::upload(client, blobs, turns, digest, bytes).await;
             let _gone = done.send(Done::Uploaded(attempt, result)).await;
         });
     }
@@ -143,8 +154,12 @@ impl Node {
             }
             Err(error) if error.again => {
                 tracing::debug!(%attempt, error = error.text, "an output waits to be handed over");
-                // While the node is down it waits for the next welcome.
-                self.schedule_flush(UPLOAD_DELAY);
+                let delay = UPLOAD_DELAY * 2u32.saturating_pow(output.tries.min(16));
+                let delay = delay.min(UPLOAD_DELAY_MAX);
+                output.tries += 1;
+                output.retry_at = Some(Instant::now() + delay);
+                // Others may be due. While the node is down it waits for the next welcome.
+                self.schedule_flush(RETRY_DELAY);
             }
             Err(error) => {
                 tracing::warn!(%attempt, error = error.text, "an output is not taken");
@@ -218,18 +233,29 @@ impl Node {
         }
     }
 
-    /// Outputs on the disk that no job hands over at the moment.
+    /// Outputs on the disk that no job hands over at the moment, each when it is due. The end of one looks
+    /// for the next.
     fn hand_over_stored(&mut self) {
-        let waiting: Vec<_> = self
-            .reports
-            .iter()
-            .filter(|(_, unsettled)| {
-                let output = unsettled.output.as_ref();
-                output.is_some_and(|output| !output.uploaded && !output.busy)
-            })
-            .map(|(attempt, _)| *attempt)
-            .collect();
-        for attempt in waiting {
+        let now = Instant::now();
+        let outputs = || {
+            let outputs = self.reports.iter();
+            outputs.filter_map(|(attempt, unsettled)| Some((*attempt, unsettled.output.as_ref()?)))
+        };
+        let busy = outputs().filter(|(_, output)| output.busy).count();
+        let (mut due, mut later) = (Vec::new(), None);
+        for (attempt, output) in outputs() {
+            match output.retry_at {
+                _ if output.uploaded || output.busy => {}
+                Some(at) if at > now => {
+                    later = Some(later.map_or(at, |soonest: Instant| soonest.min(at)))
+                }
+                _ => due.push(attempt),
+            }
+        }
+        if let Some(at) = later {
+            self.schedule_flush(at - now);
+        }
+        for attempt in due.into_iter().take(UPLOADS_MAX.saturating_sub(busy)) {
             self.hand_over(attempt, None);
         }
     }
@@ -252,6 +278,11 @@ impl Node {
 
     /// A new connection: everything unsettled is told again.
     pub(super) fn send_everything_again(&mut self) {
+        for unsettled in self.reports.values_mut() {
+            if let Some(output) = &mut unsettled.output {
+                (output.tries, output.retry_at) = (0, None);
+            }
+        }
         let sendable = self
             .reports
             .iter()

@@ -24,6 +24,8 @@ use crate::blobs::{Blobs, Pin};
 
 /// Inputs and states that wait in memory, in KiB. Larger queues wait as leases, not as bytes.
 pub(super) const BUDGET_KIB: usize = 512 << 10;
+/// Outputs that are handed over at once. More would only share the same line.
+pub(super) const UPLOADS_MAX: usize = 8;
 /// A state or an input of more than this is no part of any honest lease.
 const STATE_BYTES_MAX: u64 = hearth_wire::limits::CHECKPOINT_BYTES_MAX;
 
@@ -202,7 +204,7 @@ impl Patience {
     }
 
     async fn wait(&mut self, error: HttpError) -> Result<(), HttpError> {
-        if !error.is_transient() || Instant::now() >= self.until {
+        if !error.is_transient_for_transfers() || Instant::now() >= self.until {
             return Err(error);
         }
         tokio::time::sleep(self.backoff.next_delay()).await;
@@ -214,14 +216,15 @@ pub(super) fn blob_path(digest: &Digest) -> String {
     format!("/v1/blobs/{digest}")
 }
 
-/// Keeps an output and hands it over. `bytes` is `None` for one that is kept already.
+/// Keeps an output, and hands it over when it is its turn. `bytes` is `None` for one that is kept already.
 pub(super) async fn upload(
     client: Client,
     blobs: Arc<Blobs>,
+    turns: Arc<Semaphore>,
     digest: Digest,
     bytes: Option<Vec<u8>>,
 ) -> Result<(), UploadError> {
-    let source = match bytes {
+    let mut source = match bytes {
         None => UploadSource::File(blobs.path(&digest)),
         Some(bytes) => {
             let bytes = Bytes::from(bytes);
@@ -234,11 +237,24 @@ pub(super) async fn upload(
         }
     };
     let lasting = blobs.path(&digest).exists();
+    let _turn = match turns.try_acquire() {
+        Ok(turn) => turn,
+        Err(_) => {
+            if lasting {
+                // Waiting takes no memory.
+                source = UploadSource::File(blobs.path(&digest));
+            }
+            turns.acquire().await.map_err(|_| UploadError {
+                text: "the node stops".to_owned(),
+                again: lasting,
+            })?
+        }
+    };
     client
         .upload(&blob_path(&digest), source)
         .await
         .map_err(|error| UploadError {
-            again: error.is_transient() && lasting,
+            again: error.is_transient_for_transfers() && lasting,
             text: error.to_string(),
         })
 }

@@ -97,6 +97,23 @@ impl HttpError {
         }
     }
 
+    /// The same of a transfer, which is repeated at leisure: a body that broke or was too slow on its way,
+    /// another transfer of the same bytes, and a server without room pass by themselves too.
+    #[must_use]
+    pub fn is_transient_for_transfers(&self) -> bool {
+        let passes = match self {
+            Self::Api { status, code, .. } => {
+                matches!(status, 408 | 507)
+                    || matches!(
+                        code.as_str(),
+                        "body-broken" | "upload-busy" | "upload-offset"
+                    )
+            }
+            _ => false,
+        };
+        passes || self.is_transient()
+    }
+
     /// HTTP status of the server's refusal.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

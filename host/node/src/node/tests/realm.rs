@@ -50,6 +50,9 @@ pub(super) struct Shared {
     pub(super) age: AtomicU64,
     pub(super) renewed: AtomicU64,
     pub(super) gets: AtomicU64,
+    pub(super) puts: AtomicU64,
+    /// Uploads that are still answered as if there were no room.
+    pub(super) full_for: AtomicU64,
 }
 
 /// The coordinator's end of one node's connection.
@@ -89,6 +92,8 @@ impl Realm {
             age: AtomicU64::new(0),
             renewed: AtomicU64::new(0),
             gets: AtomicU64::new(0),
+            puts: AtomicU64::new(0),
+            full_for: AtomicU64::new(0),
         });
         shared
             .blobs
@@ -360,6 +365,14 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
         match head.method {
             Method::PUT => {
                 assert_eq!(Digest::of(&body), digest);
+                shared.puts.fetch_add(1, Ordering::SeqCst);
+                let full = &shared.full_for;
+                let left =
+                    full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+                if left.is_ok() {
+                    let status = StatusCode::INSUFFICIENT_STORAGE;
+                    return refuse(status, "storage-full", "there is no room");
+                }
                 shared.blobs.lock().unwrap().insert(digest, body);
                 return status(StatusCode::OK);
             }

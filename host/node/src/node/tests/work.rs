@@ -428,3 +428,33 @@ async fn an_old_certificate_is_renewed() {
     realm.session().await.welcomed(&realm).await;
     node.stop(Duration::ZERO).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_waits_until_the_coordinator_has_room_again() {
+    use std::sync::atomic::Ordering;
+    let mut realm = Realm::new().await;
+    let node = Running::joined(&realm).await;
+    let mut session = realm.session().await.welcomed(&realm).await;
+    let full = ReleaseRef::Full(realm.release());
+    shared(&realm).full_for.store(1, Ordering::SeqCst);
+    session.say(CoordinatorMessage::Lease(vec![realm.lease(
+        1,
+        full.clone(),
+        "large 100000",
+    )]));
+    while shared(&realm).puts.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Reports of others do not bring its next try forward.
+    for n in 2..12 {
+        let lease = realm.lease(n, full.clone(), "echo on");
+        session.say(CoordinatorMessage::Lease(vec![lease]));
+        assert_eq!(text(&session.report().await.outcome), "on");
+    }
+    assert_eq!(shared(&realm).puts.load(Ordering::SeqCst), 1);
+    let report = session.report().await;
+    assert_eq!(report.attempt, AttemptId(1));
+    assert!(matches!(report.outcome, Outcome::Returned(_)), "{report:?}");
+    assert_eq!(shared(&realm).puts.load(Ordering::SeqCst), 2);
+    node.stop(Duration::ZERO).await.unwrap();
+}
