@@ -40,6 +40,9 @@ const FOLLOWERS_MAX: usize = 1_024;
 /// Submissions that may come at once, in seconds of the allowed rate.
 const SUBMISSION_BURST_SECONDS: u32 = 10;
 
+/// How long a driver that has ended may take to say why: it only has to let go of what it holds.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
 /// Where a coordinator listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,7 +78,14 @@ pub async fn run(
     let ended = tokio::select! {
         () = stop => None,
         ended = &mut running.driver => Some(("driver", ended.ok())),
-        _ = running.follower.join_next() => Some(("follower", None)),
+        ended = running.follower.join_next() => {
+            let driver = match ended {
+                // It hears no more records once the driver has ended, whose reason is the one to tell.
+                Some(Ok(())) => tokio::time::timeout(LAST_WORD, &mut running.driver).await,
+                _ => Ok(Ok(Ok(()))),
+            };
+            Some(("follower", driver.ok().and_then(Result::ok)))
+        }
     };
     match ended {
         Some((_, Some(Err(error)))) => Err(error),

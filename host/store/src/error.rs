@@ -32,10 +32,18 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The disk is full. Nothing was acknowledged and nothing is lost; make room and try again.
-    #[error("no space left for {}: free some on that disk and try again", path.display())]
+    #[error(
+        "{action} {}: {source}; the operator has to free space on that disk or raise the quota, \
+         then start again: nothing that was acknowledged is lost",
+        path.display()
+    )]
     NoSpace {
+        /// What was tried.
+        action: &'static str,
         /// The file that could not grow.
         path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
     },
     /// An earlier write or sync failed, so what is on the disk is not known. Only a new start, which
     /// reads it again, can tell.
@@ -198,7 +206,11 @@ impl StoreError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace {
+                action,
+                path,
+                source,
+            },
             _ => Self::Io {
                 action,
                 path,
