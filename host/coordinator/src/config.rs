@@ -33,6 +33,9 @@ pub struct CoordinatorConfig {
     pub shutdown_grace: Duration,
     /// Whether the coordinator announces itself on the local network.
     pub announce: bool,
+    /// Take the journal's end as it is found, though the mark that says where it was is missing or
+    /// damaged: what had been acknowledged behind it is given up.
+    pub trust_journal_end: bool,
 }
 
 /// A listener without TLS, on a loopback address. Every request must carry one of the bearer tokens
@@ -70,6 +73,7 @@ impl CoordinatorConfig {
             disk_reserve_bytes: 256 << 20,
             shutdown_grace: Duration::from_secs(5),
             announce: false,
+            trust_journal_end: false,
         }
     }
 }

@@ -141,6 +141,7 @@ fn configuration(
     config.blob_bytes_max = file.blob_gib_max.saturating_mul(1 << 30);
     config.shutdown_grace = Duration::from_secs(file.shutdown_seconds);
     config.announce = file.announce;
+    config.trust_journal_end = args.trust_journal_end;
     if file.local_host && !args.no_local_host {
         let (cores, memory) = (file.local_cores, file.local_memory_mib);
         let dir = realm.join("local");

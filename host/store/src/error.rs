@@ -80,6 +80,20 @@ pub enum StoreError {
         /// The newest record found.
         found: Seq,
     },
+    /// The file that says up to where the journal was acknowledged is not what it was, so a cut of the
+    /// journal's end would go unnoticed.
+    #[error(
+        "{} {problem}, and only it can tell whether the journal beside it is whole: put it back \
+         together with the journal, or start once with --trust-journal-end, which takes the journal \
+         as it is and gives up whatever was acknowledged behind its end",
+        path.display()
+    )]
+    Mark {
+        /// The mark.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The journal begins after the record from which it is needed.
     #[error("{} begins at record {found}, but record {needed} is needed: put the older segments back", path.display())]
     Gap {

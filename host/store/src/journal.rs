@@ -16,9 +16,9 @@ use crate::disk::{Disk, OpenMode, RealDisk, write_full};
 use crate::{DirLock, StoreError};
 use format::{
     BATCH_HEADER, BatchHeader, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, TRAILER, Tip,
-    record_header, segment_name,
+    parse_segment_name, record_header, segment_name,
 };
-use mark::{MARK_NAME, Mark};
+use mark::{Found, MARK_NAME, Mark};
 use scan::{Scan, Segment};
 use shared::{Shared, Written};
 
@@ -62,6 +62,9 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// From where it is needed. Segments in front of it may be missing.
     pub start: Start,
+    /// Take the end that is found for the end, though the file that says where it was is missing or
+    /// damaged. Whoever sets this gives up what may have been cut from it.
+    pub trust_end: bool,
 }
 
 impl JournalConfig {
@@ -74,6 +77,7 @@ impl JournalConfig {
             realm,
             segment_bytes: 64 << 20,
             start: Start { seq: Seq(0), hash },
+            trust_end: false,
         }
     }
 }
@@ -143,12 +147,38 @@ impl Journal {
         let known = disk
             .list(&dir)
             .map_err(|error| StoreError::io("listing", &dir, error))?;
-        let (mark, acknowledged) = if known.iter().any(|(name, _)| name == MARK_NAME) {
-            Mark::open(&*disk, &mark_path)
-        } else {
-            Mark::create(&*disk, &mark_path).map(|mark| (mark, None))
+        let genesis = Tip {
+            seq: config.start.seq,
+            hash: config.start.hash,
+            position: 0,
+        };
+        let mark_failed = |error| StoreError::io("writing", &mark_path, error);
+        let found = Mark::find(&*disk, &mark_path, &genesis)
+            .map_err(|error| StoreError::io("opening", &mark_path, error))?;
+        let suspect = match &found {
+            Found::Whole(..) => None,
+            Found::Missing | Found::Unfinished if is_new(&known, config.start.seq) => None,
+            Found::Missing => Some("is missing"),
+            Found::Unfinished | Found::Damaged => Some("is damaged"),
+        };
+        if let Some(problem) = suspect
+            && !config.trust_end
+        {
+            return Err(StoreError::Mark {
+                path: mark_path,
+                problem,
+            });
         }
-        .map_err(|error| StoreError::io("opening", &mark_path, error))?;
+        // Before the first segment, whose making brings this name to the disk too.
+        let (mark, acknowledged) = match (found, suspect) {
+            (Found::Whole(mark, tip), _) => (Some(mark), Some(tip)),
+            (_, None) => {
+                let mark = Mark::create(&*disk, &mark_path, &genesis).map_err(mark_failed)?;
+                (Some(mark), None)
+            }
+            // Made anew below, when it is known what for.
+            (_, Some(_)) => (None, None),
+        };
 
         let mut scan = Scan {
             disk: &*disk,
@@ -157,11 +187,12 @@ impl Journal {
             mark: acknowledged,
             start: config.start,
             met: false,
+            newest: genesis,
             recovery: Recovery::default(),
         };
         let (mut segments, mut tip) =
             scan.run(&mut |entry, record| visit(entry, record).map_err(Into::into))?;
-        let recovery = scan.recovery;
+        let (recovery, newest) = (scan.recovery, scan.newest);
         let segment = match segments.last() {
             Some(segment) => segment.clone(),
             None => {
@@ -179,6 +210,20 @@ impl Journal {
         // durable from here on.
         file.sync()
             .map_err(|error| StoreError::io("syncing", &segment.path, error))?;
+        let mark = match mark {
+            Some(mut mark) => {
+                // The one before was killed between syncing and noting it, or the power went.
+                if acknowledged.is_some_and(|noted| noted.seq < newest.seq) {
+                    mark.write(&newest).map_err(mark_failed)?;
+                }
+                mark.sync().map_err(mark_failed)?;
+                mark
+            }
+            None => Mark::create(&*disk, &mark_path, &newest).map_err(mark_failed)?,
+        };
+        // The names too: of the mark, and of a segment whose maker was killed before it came to this.
+        disk.sync_dir(&dir)
+            .map_err(|error| StoreError::io("syncing", &dir, error))?;
         let written = Written { tip, file };
         let journal = Self {
             shared: Arc::new(Shared::new(disk, dir, segments, written, mark)),
@@ -373,6 +418,15 @@ impl Journal {
         self.sealed = start;
         Ok(())
     }
+}
+
+/// Whether nothing was ever written to a journal but the beginning of its first segment.
+fn is_new(files: &[(String, Option<u64>)], start: Seq) -> bool {
+    let first = segment_name(Seq(start.0 + 1));
+    let mut segments = files
+        .iter()
+        .filter(|(name, _)| parse_segment_name(name).is_some());
+    segments.all(|(name, len)| *name == first && len.unwrap_or(0) <= SEGMENT_HEADER as u64)
 }
 
 /// Makes the segment that follows `tip`, durably. A full disk leaves nothing behind.

@@ -82,7 +82,11 @@ pub(super) fn open(
         state.apply(entry, &Arc::new(record), &mut None);
         Ok(())
     };
-    let (mut journal, recovery) = Journal::open(&lock, JournalConfig::new(realm), replay)?;
+    let journal = JournalConfig {
+        trust_end: config.trust_journal_end,
+        ..JournalConfig::new(realm)
+    };
+    let (mut journal, recovery) = Journal::open(&lock, journal, replay)?;
     if let Some(cut) = &recovery.cut {
         tracing::warn!(?cut, "an unfinished write at the journal's end was cut");
     }

@@ -1,8 +1,10 @@
 //! The mark: a small file that says up to where the journal has been acknowledged.
 //!
-//! It is written after each sync and not synced itself. As long as the system lives it is exact, so
-//! that after `kill -9` a journal that ends before it has lost something, whatever its tail
-//! looks like. After a power loss it may be behind; it is never ahead.
+//! It is written after each sync and not synced itself, but at each start. As long as the system
+//! lives it is exact, so that after `kill -9` a journal that ends before it has lost something,
+//! whatever its tail looks like. After a power loss it may be behind; it is never ahead, and never
+//! empty: it is made whole and durable before the first segment. So one that is missing beside
+//! records, or does not hold what was written to it, has been changed from outside.
 
 use std::io;
 use std::path::Path;
@@ -17,7 +19,9 @@ pub(super) const MARK_NAME: &str = "durable.mark";
 
 /// Two slots, written in turn, each within one sector: one of them is always whole.
 const SLOT: usize = 512;
-const USED: usize = 68;
+const USED: usize = 76;
+/// What the checksum is over; the generation stands behind it once more.
+const SUMMED: usize = 64;
 const MAGIC: &[u8; 8] = b"HEARTHMK";
 
 #[derive(Debug)]
@@ -26,46 +30,115 @@ pub(super) struct Mark {
     generation: u64,
 }
 
+/// What a mark's file holds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The file is not there.
+    Missing,
+    /// A part of what a new journal's mark holds: the start that made it did not come further.
+    Unfinished,
+    /// Something else than what was written to it.
+    Damaged,
+    /// What was written to it; the newest record that was acknowledged.
+    Whole(Mark, Tip),
+}
+
 impl Mark {
-    /// Makes the file.
-    pub(super) fn create(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
-        let file = disk.open(path, OpenMode::CreateNew)?;
-        write_full(&*file, &[0; 2 * SLOT], 0)?;
+    /// Makes the file anew, for a journal that ends at `tip`, and syncs it. Its name is durable with
+    /// the directory.
+    pub(super) fn create(disk: &dyn Disk, path: &Path, tip: &Tip) -> io::Result<Self> {
+        let file = match disk.open(path, OpenMode::CreateNew) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.open(path, OpenMode::Write)?
+            }
+            other => other?,
+        };
+        // Both slots, so that from now on neither is ever empty.
+        let mut slots = [0; 2 * SLOT];
+        slots[..USED].copy_from_slice(&encode(2, tip));
+        slots[SLOT..][..USED].copy_from_slice(&encode(1, tip));
+        write_full(&*file, &slots, 0)?;
+        file.sync()?;
         Ok(Self {
             file,
-            generation: 0,
+            generation: 2,
         })
     }
 
-    /// Opens the file and reads the newest whole slot.
-    pub(super) fn open(disk: &dyn Disk, path: &Path) -> io::Result<(Self, Option<Tip>)> {
-        let file = disk.open(path, OpenMode::Write)?;
+    /// Reads the file, if it is there; `genesis` is where its journal begins.
+    pub(super) fn find(disk: &dyn Disk, path: &Path, genesis: &Tip) -> io::Result<Found> {
+        let file = match disk.open(path, OpenMode::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
+            other => other?,
+        };
         let mut slots = [0; 2 * SLOT];
         read_full(&*file, &mut slots, 0)?;
-        let newest = slots
-            .chunks(SLOT)
-            .filter_map(decode)
-            .max_by_key(|(generation, _)| *generation);
-        let mark = Self {
-            file,
-            generation: newest.map_or(0, |(generation, _)| generation),
+        let (even, odd) = slots.split_at(SLOT);
+        let newest = match (decode(even), decode(odd)) {
+            (Some(even), Some(odd)) if even.0 > odd.0 => Some(even),
+            (Some(_), Some(odd)) => Some(odd),
+            (Some(even), None) if is_torn(odd) => Some(even),
+            (None, Some(odd)) if is_torn(even) => Some(odd),
+            _ => None,
         };
-        Ok((mark, newest.map(|(_, tip)| tip)))
+        if let Some((generation, tip)) = newest {
+            return Ok(Found::Whole(Self { file, generation }, tip));
+        }
+        let unfinished =
+            is_part_of(even, &encode(2, genesis)) && is_part_of(odd, &encode(1, genesis));
+        Ok(if unfinished {
+            Found::Unfinished
+        } else {
+            Found::Damaged
+        })
+    }
+
+    /// Makes it durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
     }
 
     pub(super) fn write(&mut self, tip: &Tip) -> io::Result<()> {
         self.generation += 1;
-        let mut slot = [0; USED];
-        let mut out = Fields(&mut slot);
-        out.put(MAGIC);
-        out.put(&self.generation.to_le_bytes());
-        out.put(&tip.seq.0.to_le_bytes());
-        out.put(&tip.position.to_le_bytes());
-        out.put(tip.hash.as_bytes());
-        let sum = crc(&[&slot[..USED - 4]]);
-        slot[USED - 4..].copy_from_slice(&sum.to_le_bytes());
+        let slot = encode(self.generation, tip);
         write_full(&*self.file, &slot, self.generation % 2 * SLOT as u64)
     }
+}
+
+/// Whether a slot ends as it was and begins with what was written next. Nobody was told of that yet,
+/// so the other slot counts. A slot that was damaged ends with the generation that it begins with.
+fn is_torn(slot: &[u8]) -> bool {
+    let number = |from: usize| {
+        let bytes = slot.get(from..from + 8)?.try_into().ok()?;
+        Some(u64::from_le_bytes(bytes))
+    };
+    let (begins, ends) = (number(MAGIC.len()), number(SUMMED + 4));
+    match (begins, ends) {
+        // Which slot it is decides whether its generations are even; after a power loss some are missing.
+        (Some(begins), Some(ends)) => ends > 0 && ends < begins && ends % 2 == begins % 2,
+        _ => false,
+    }
+}
+
+/// Whether a slot holds the beginning of `bytes` and nothing else.
+fn is_part_of(slot: &[u8], bytes: &[u8; USED]) -> bool {
+    let same = slot.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+    slot[same..].iter().all(|&byte| byte == 0)
+}
+
+fn encode(generation: u64, tip: &Tip) -> [u8; USED] {
+    let mut slot = [0; USED];
+    let mut out = Fields(&mut slot);
+    out.put(MAGIC);
+    out.put(&generation.to_le_bytes());
+    out.put(&tip.seq.0.to_le_bytes());
+    out.put(&tip.position.to_le_bytes());
+    out.put(tip.hash.as_bytes());
+    let sum = crc(&[&slot[..SUMMED]]);
+    let mut out = Fields(&mut slot[SUMMED..]);
+    out.put(&sum.to_le_bytes());
+    out.put(&generation.to_le_bytes());
+    slot
 }
 
 fn decode(slot: &[u8]) -> Option<(u64, Tip)> {
@@ -78,5 +151,5 @@ fn decode(slot: &[u8]) -> Option<(u64, Tip)> {
         hash: Digest::new(fields.take()?),
     };
     let sum = u32::from_le_bytes(fields.take()?);
-    (&magic == MAGIC && sum == crc(&[slot.get(..USED - 4)?])).then_some((generation, tip))
+    (&magic == MAGIC && sum == crc(&[slot.get(..SUMMED)?])).then_some((generation, tip))
 }

@@ -62,6 +62,8 @@ pub(super) struct Scan<'a> {
     /// From where the journal is needed, and whether its hash was met there.
     pub(super) start: Start,
     pub(super) met: bool,
+    /// The newest whole batch that was met, or where the journal begins.
+    pub(super) newest: Tip,
     pub(super) recovery: Recovery,
 }
 
@@ -256,6 +258,7 @@ impl Scan<'_> {
                 position: tip.position + header.extent() as u64,
             };
             offset += header.extent() as u64;
+            self.newest = tip;
             self.recovery.records += u64::from(header.records);
             self.met |= (tip.seq, tip.hash) == (self.start.seq, self.start.hash);
             if let Some(mark) = self.mark {

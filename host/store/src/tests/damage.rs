@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use hearth_wire::Seq;
 
 use super::{disk, open, records, root};
+use crate::JournalConfig;
 use crate::StoreError;
 use crate::disk::Disk;
-use crate::faulty::FaultyDisk;
+use crate::faulty::{Fault, FaultyDisk};
 
 fn journal_dir() -> PathBuf {
     root().join("journal")
@@ -52,9 +53,14 @@ fn told(error: &StoreError) -> bool {
     )
 }
 
-/// After a power loss the mark may be behind. What was lost then is at most the newest commit.
-fn forget_mark(disk: &FaultyDisk) {
-    disk.tamper(&mark(), |bytes| bytes.fill(0));
+/// The owner has said to take the journal as it is. What is lost then is at most the newest commit.
+fn open_without_mark(disk: &FaultyDisk) -> Result<super::Records, StoreError> {
+    disk.remove(&mark()).unwrap();
+    let config = JournalConfig {
+        trust_end: true,
+        ..super::config()
+    };
+    super::open_with(disk, config).map(|(_, found, _)| found)
 }
 
 #[test]
@@ -80,10 +86,9 @@ fn without_a_mark_truncation_loses_at_most_the_tail() {
     for (path, len) in all {
         for at in 0..len {
             let disk = whole.copy();
-            forget_mark(&disk);
             disk.tamper(&path, |bytes| bytes.truncate(at as usize));
-            match open(&disk) {
-                Ok((_, found, _)) => {
+            match open_without_mark(&disk) {
+                Ok(found) => {
                     assert_eq!(path, last, "cut at {at}");
                     assert_eq!(found, records(0, found.len() as u64));
                     assert_eq!(found.len() % 2, 0, "a commit is kept whole or not at all");
@@ -112,14 +117,13 @@ fn every_flipped_bit_is_told() {
 #[test]
 fn without_a_mark_every_flipped_bit_is_told_too() {
     let whole = written();
-    forget_mark(&whole);
     for (path, len) in segments(&whole) {
         for at in 0..len as usize {
             for bit in 0..8 {
                 let disk = whole.copy();
                 disk.tamper(&path, |bytes| bytes[at] ^= 1 << bit);
                 // A flip in the last batch leaves no sector of zeros, so it is no torn write.
-                let error = open(&disk).unwrap_err();
+                let error = open_without_mark(&disk).unwrap_err();
                 assert!(told(&error), "{} at {at}.{bit}: {error}", path.display());
             }
         }
@@ -142,21 +146,96 @@ fn zeroed_parts_are_told() {
     }
 }
 
+/// Bytes of a slot that mean something.
+const SLOT_USED: usize = 68;
+
 #[test]
-fn a_damaged_mark_is_no_obstacle() {
+fn a_damaged_mark_is_told_before_anything_is_cut() {
     let whole = written();
-    for at in 0..1024 {
-        for bit in 0..8 {
+    let (last, _) = segments(&whole).last().unwrap().clone();
+    let told = |disk: &FaultyDisk, what: &str| {
+        // What only the mark can tell: the newest commit is not whole any more.
+        disk.tamper(&last, |bytes| bytes.truncate(bytes.len() - 7));
+        let before = disk.copy();
+        let error = open(disk).unwrap_err();
+        let StoreError::Mark { path, .. } = &error else {
+            panic!("{what}: {error}")
+        };
+        assert_eq!(*path, mark());
+        let mut cut = Vec::new();
+        disk.tamper(&last, |bytes| cut = bytes.clone());
+        before.tamper(&last, |bytes| assert_eq!(*bytes, cut, "{what}: it was cut"));
+        // The owner's word is taken, once.
+        let config = JournalConfig {
+            trust_end: true,
+            ..super::config()
+        };
+        let (journal, found, recovery) = super::open_with(disk, config).unwrap();
+        assert_eq!(found, records(0, TOTAL - 2));
+        assert!(recovery.cut.is_some());
+        drop(journal);
+        assert_eq!(open(disk).unwrap().1, records(0, TOTAL - 2), "{what}");
+    };
+    for slot in [0, 512] {
+        // In the generation itself, some flips look like a write that was torn behind it.
+        for at in (0..SLOT_USED).filter(|at| !(8..16).contains(at)) {
             let disk = whole.copy();
-            disk.tamper(&mark(), |bytes| bytes[at] ^= 1 << bit);
-            assert_eq!(open(&disk).unwrap().1.len() as u64, TOTAL);
+            disk.tamper(&mark(), |bytes| bytes[slot + at] ^= 1 << (at % 8));
+            told(&disk, &format!("byte {at} of {slot}"));
         }
     }
-    for at in 0..1024 {
+    for at in [0, 1, 67, 512, 513, 579] {
         let disk = whole.copy();
         disk.tamper(&mark(), |bytes| bytes.truncate(at));
-        assert_eq!(open(&disk).unwrap().1.len() as u64, TOTAL);
+        told(&disk, &format!("cut at {at}"));
     }
+    let disk = whole.copy();
+    disk.remove(&mark()).unwrap();
+    told(&disk, "removed");
+}
+
+#[test]
+fn an_older_copy_of_the_mark_hides_no_other_history() {
+    let disk = disk(5);
+    let (mut journal, ..) = open(&disk).unwrap();
+    journal.append(&records(0, 2)).unwrap();
+    journal.commit().unwrap();
+    let mut old = Vec::new();
+    disk.tamper(&mark(), |bytes| old = bytes.clone());
+    journal.append(&records(2, 4)).unwrap();
+    journal.commit().unwrap();
+    drop(journal);
+    disk.tamper(&mark(), |bytes| *bytes = old);
+    assert_eq!(open(&disk).unwrap().1, records(0, 4));
+    // It is exact again from that start on.
+    let (path, _) = disk.list(&journal_dir()).unwrap()[0].clone();
+    disk.tamper(&journal_dir().join(path), |bytes| {
+        bytes.truncate(bytes.len() - 7);
+    });
+    let error = open(&disk).unwrap_err();
+    assert!(told(&error), "{error}");
+}
+
+#[test]
+fn a_first_start_that_was_killed_at_any_moment_is_repeated() {
+    let mut operation = 0;
+    loop {
+        let disk = disk(6);
+        disk.fault_at(operation, Fault::PowerLoss);
+        let first = open(&disk);
+        if first.is_ok() && disk.operations() <= operation {
+            break;
+        }
+        drop(first);
+        for seed in 0..16 {
+            let after = disk.after_power_loss(seed);
+            let again = open(&after);
+            let (_, found, _) = again.unwrap_or_else(|error| panic!("{operation}: {error}"));
+            assert!(found.is_empty());
+        }
+        operation += 1;
+    }
+    assert!(operation > 5, "the mark and the first segment were made");
 }
 
 #[test]
