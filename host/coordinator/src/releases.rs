@@ -61,13 +61,10 @@ impl Releases {
         let id = verified.id;
         // A partial that begins at zero replaces what is there: a second publication may carry
         // more signatures.
-        let mut file = self.store.resume(
-            PartialName {
-                owner: verified.author.0,
-                blob: id.0,
-            },
-            0,
-        )?;
+        let mut file = self.store.begin(PartialName {
+            owner: verified.author.0,
+            blob: id.0,
+        })?;
         file.write(bytes)?;
         file.finish_with(|_: &mut dyn Read| Ok::<_, StoreError>(id.0))?;
         self.remember(id, &release, &verified.manifest);

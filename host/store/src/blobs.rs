@@ -6,7 +6,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ struct Inner {
     config: BlobConfig,
     used: Mutex<u64>,
     partials: Mutex<BTreeMap<PartialName, PartialState>>,
+    /// Uploads beside another of the same name, which nobody can go on with.
+    beside: AtomicUsize,
     /// Held while a name changes its file, so that `used` counts each once.
     names: Mutex<()>,
     temp_number: AtomicU64,
@@ -116,6 +118,7 @@ impl BlobStore {
             config,
             used: Mutex::new(0),
             partials: Mutex::default(),
+            beside: AtomicUsize::new(0),
             names: Mutex::default(),
             temp_number: AtomicU64::new(0),
             _lock: lock,

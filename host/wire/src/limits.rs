@@ -77,8 +77,11 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const API_BODY_BYTES_MAX: usize = MIB;
 /// From the end of the headers until the end of a JSON body.
 pub const API_BODY_MILLIS: u64 = 10_000;
-/// A blob transfer that moves fewer bytes than a range in this time is cut; it can be resumed.
+/// A blob transfer that moves nothing in this time is cut, and an upload that moves fewer than
+/// [`BLOB_STALL_BYTES`]; it can be resumed.
 pub const BLOB_STALL_MILLIS: u64 = 15_000;
+/// 4 KiB a second: slower than any line that could bring a component while its lease lasts.
+pub const BLOB_STALL_BYTES: u64 = 64 * 1024;
 /// Bytes asked for in one ranged blob request.
 pub const BLOB_RANGE_BYTES: u64 = 4 * MIB as u64;
 /// First delay before a reconnect; doubles with full jitter.

@@ -156,7 +156,7 @@ pub(super) async fn store_small(
         return Ok(inputs);
     }
     let partial = blocking(move || -> Result<Partial, StoreError> {
-        let mut partial = store.resume(PartialName { owner, blob: root }, 0)?;
+        let mut partial = store.begin(PartialName { owner, blob: root })?;
         partial.write(&file)?;
         Ok(partial)
     })

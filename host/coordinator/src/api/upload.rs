@@ -1,6 +1,6 @@
 //! Uploads: streamed to the disk, resumable.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
@@ -18,6 +18,10 @@ use super::{Problem, blocking};
 /// Pieces that may wait for the disk: the socket waits when it is slow.
 const PIECES_MAX: usize = 8;
 
+/// How long a part waits for another sender's part of the same file: most of what a client waits.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+const BUSY_LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Which part of a file a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
@@ -25,6 +29,8 @@ pub(super) struct Part {
     pub(super) offset: u64,
     /// Bytes of the whole file, if the client knows.
     total: Option<u64>,
+    /// Whether it is all of the file.
+    whole: bool,
 }
 
 impl Part {
@@ -34,7 +40,11 @@ impl Part {
             let total = headers
                 .get(CONTENT_LENGTH)
                 .and_then(|value| value.to_str().ok()?.parse().ok());
-            return Ok(Self { offset: 0, total });
+            return Ok(Self {
+                offset: 0,
+                total,
+                whole: true,
+            });
         };
         let parse = || -> Option<Self> {
             let range = range.to_str().ok()?.strip_prefix("bytes ")?;
@@ -49,6 +59,7 @@ impl Part {
             fits.then_some(Self {
                 offset: first,
                 total,
+                whole: first == 0 && total == Some(last + 1),
             })
         };
         parse().ok_or_else(|| {
@@ -81,15 +92,16 @@ pub(super) async fn receive(
         return Err(too_large(max));
     }
     let (pieces, mut inbox) = mpsc::channel::<bytes::Bytes>(PIECES_MAX);
+    let mut partial = open(store, name, part).await?;
     let writer = tokio::task::spawn_blocking(move || -> Result<Partial, StoreError> {
-        let mut partial = store.resume(name, part.offset)?;
         while let Some(piece) = inbox.blocking_recv() {
             partial.write(&piece)?;
         }
         Ok(partial)
     });
     let stall = Duration::from_millis(limits::BLOB_STALL_MILLIS);
-    let mut chunks = Chunks::new(body, max.saturating_sub(part.offset), stall);
+    let mut chunks = Chunks::new(body, max.saturating_sub(part.offset), stall)
+        .at_least(limits::BLOB_STALL_BYTES);
     let broken = loop {
         match chunks.next().await {
             Ok(Some(piece)) => {
@@ -112,6 +124,28 @@ pub(super) async fn receive(
     match part.total {
         Some(total) if partial.len() < total => Ok(Received::More(partial.len())),
         _ => Ok(Received::All(Box::new(partial))),
+    }
+}
+
+/// Begins an upload or goes on with it. A second sender of the same file waits for the part that the
+/// first one is sending, and then goes on behind it.
+async fn open(store: BlobStore, name: PartialName, part: Part) -> Result<Partial, Problem> {
+    let begun = Instant::now();
+    loop {
+        let store = store.clone();
+        let opened = blocking(move || {
+            if part.whole {
+                store.begin(name)
+            } else {
+                store.resume(name, part.offset)
+            }
+        });
+        match opened.await? {
+            Err(StoreError::Busy) if begun.elapsed() < BUSY_WAIT => {
+                tokio::time::sleep(BUSY_LOOK_EVERY).await;
+            }
+            other => return Ok(other?),
+        }
     }
 }
 
@@ -159,14 +193,22 @@ mod tests {
         let whole = Part {
             offset: 0,
             total: None,
+            whole: true,
         };
         assert_eq!(Part::of(&HeaderMap::new()).unwrap(), whole);
         let expected = Part {
             offset: 4,
             total: Some(10),
+            whole: false,
         };
         assert_eq!(part("bytes 4-9/10"), Some(expected));
-        assert_eq!(part("bytes 0-0/*"), Some(whole));
+        let begun = Part {
+            whole: false,
+            ..whole
+        };
+        assert_eq!(part("bytes 0-0/*"), Some(begun));
+        assert!(part("bytes 0-9/10").is_some_and(|part| part.whole));
+        assert!(part("bytes 0-8/10").is_some_and(|part| !part.whole));
         for bad in [
             "bytes 4-3/10",
             "bytes 4-10/10",

@@ -426,3 +426,67 @@ async fn stored_input_sets_are_told_in_full() {
     assert!(metrics.contains("\nhearth_input_bytes 7\n"), "{metrics}");
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_file_is_sent_by_many_at_once_and_a_slow_one_holds_nobody_up() {
+    use hearth_net::tls::{Alpn, connect};
+    use tokio::io::AsyncWriteExt as _;
+
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let addr = running.addr();
+    // The same sender, from another connection, that stops after one byte.
+    let (set, file) = input_set(&[b"one".to_vec(), b"two".to_vec()]);
+    let own = hearth_identity::RealmDir::open(&realm).unwrap();
+    let own = own.admin_tls(crate::clock::unix_now()).unwrap();
+    let tls = client_tls(&realm, own);
+    let mut slow = connect(&endpoint(addr), &tls, Alpn::Http, WAIT)
+        .await
+        .unwrap();
+    let head = format!(
+        "PUT /v1/input-sets/{}?count=2&media_type=text/plain HTTP/1.1\r\nHost: {addr}\r\n\
+         Content-Length: {}\r\n\r\n",
+        set.root,
+        file.len()
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&file[..1]).await.unwrap();
+    slow.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let realm = realm.clone();
+        senders.spawn(async move {
+            let owner = admin(&realm, addr);
+            quick_job(&realm, &owner, &[b"one".to_vec(), b"two".to_vec()]).await
+        });
+    }
+    let jobs = senders.join_all().await;
+    assert_eq!(jobs.len(), 16);
+    // In parts, of which each waits for the other's.
+    let large: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();
+    let digest = Digest::of(&large);
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let own = hearth_identity::RealmDir::open(&realm).unwrap();
+        let own = own.admin_tls(crate::clock::unix_now()).unwrap();
+        let limits = ClientLimits {
+            range_bytes: 64 << 10,
+            ..ClientLimits::default()
+        };
+        let client = Client::tls(endpoint(addr), client_tls(&realm, own), Alpn::Http, limits);
+        let bytes = large.clone();
+        senders.spawn(async move {
+            let source = UploadSource::Bytes(bytes.into());
+            client.upload(&format!("/v1/blobs/{digest}"), source).await
+        });
+    }
+    senders
+        .join_all()
+        .await
+        .into_iter()
+        .for_each(|sent| sent.unwrap());
+    drop(slow);
+    running.stop().await;
+}

@@ -113,14 +113,14 @@ impl Running {
     }
 }
 
-fn endpoint(addr: SocketAddr) -> Endpoint {
+pub(super) fn endpoint(addr: SocketAddr) -> Endpoint {
     Endpoint {
         addresses: vec![addr.to_string()],
         server_name: COORDINATOR_NAME.try_into().unwrap(),
     }
 }
 
-fn client_tls(realm: &Path, own: TlsIdentity) -> ClientTls {
+pub(super) fn client_tls(realm: &Path, own: TlsIdentity) -> ClientTls {
     let realm = RealmDir::open(realm).unwrap();
     let identity = Identity::new(own.chain, own.key).unwrap();
     let verifier = realm.authority().unwrap().ca().server_verifier();

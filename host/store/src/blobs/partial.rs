@@ -3,12 +3,13 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use hearth_wire::{Blob, Digest, Hasher};
 
 use super::writer::CHECK_FREE_EVERY;
-use super::{BlobReader, BlobStore, Inner, PARTIAL, hash_file, lock_of};
+use super::{BlobReader, BlobStore, Inner, PARTIAL, TEMP, hash_file, lock_of};
 use crate::StoreError;
 use crate::disk::{DiskFile, OpenMode, write_full};
 
@@ -72,6 +73,8 @@ pub struct Partial {
     hasher: Hasher,
     len: u64,
     end: End,
+    /// Another upload has the name.
+    beside: bool,
 }
 
 /// What happens to an upload when it is dropped.
@@ -139,6 +142,50 @@ impl BlobStore {
         opened
     }
 
+    /// Begins an upload that comes in one piece. While another one has the name, this goes beside it
+    /// and leaves nothing behind if it breaks off; whichever ends first makes the blob, and the other
+    /// makes the same one.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobStore::resume`], but never [`StoreError::Busy`].
+    pub fn begin(&self, name: PartialName) -> Result<Partial, StoreError> {
+        match self.resume(name, 0) {
+            Err(StoreError::Busy) => self.begin_beside(name),
+            other => other,
+        }
+    }
+
+    fn begin_beside(&self, name: PartialName) -> Result<Partial, StoreError> {
+        let inner = &self.inner;
+        let max = inner.config.partials_max;
+        let counted = inner
+            .beside
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count < max).then_some(count + 1)
+            });
+        counted.map_err(|_| StoreError::TooManyPartials(max))?;
+        let number = inner.temp_number.fetch_add(1, Ordering::Relaxed);
+        let path = inner.dir.join(TEMP).join(number.to_string());
+        let file = inner
+            .disk
+            .open(&path, OpenMode::CreateNew)
+            .map_err(|error| {
+                inner.beside.fetch_sub(1, Ordering::AcqRel);
+                StoreError::io("making", &path, error)
+            })?;
+        Ok(Partial {
+            inner: Arc::clone(inner),
+            name,
+            file,
+            path,
+            hasher: Hasher::new(),
+            len: 0,
+            end: End::Remove,
+            beside: true,
+        })
+    }
+
     fn open_partial(
         &self,
         name: PartialName,
@@ -174,6 +221,7 @@ impl BlobStore {
             hasher,
             len: offset,
             end: End::Keep,
+            beside: false,
         })
     }
 
@@ -292,6 +340,15 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
+        if self.beside {
+            if self.end != End::Published {
+                // If the file stays, the next start removes it.
+                let _ = self.inner.disk.remove(&self.path);
+                self.inner.release(self.len);
+            }
+            self.inner.beside.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
         let mut partials = lock_of(&self.inner.partials);
         match self.end {
             End::Keep => {

@@ -161,6 +161,42 @@ fn one_sender_can_not_spoil_the_upload_of_another() {
 }
 
 #[test]
+fn uploads_of_one_name_at_once_all_end_well() {
+    let limits = BlobConfig {
+        partials_max: 2,
+        ..config()
+    };
+    let Fixture {
+        store, dir: _dir, ..
+    } = fixture(limits);
+    let upload = name("alice", b"good bytes");
+    let mut slow = store.begin(upload).unwrap();
+    slow.write(b"go").unwrap();
+    let mut fast = store.begin(upload).unwrap();
+    let mut broken = store.begin(upload).unwrap();
+    broken.write(b"good by").unwrap();
+    let error = store.begin(upload).unwrap_err();
+    assert!(matches!(error, StoreError::TooManyPartials(2)), "{error}");
+    drop(broken);
+    fast.write(b"good bytes").unwrap();
+    let blob = fast.finish().unwrap();
+    assert_eq!(store.used_bytes(), 12);
+    // The blob is there, and the first one ends as if it had been alone.
+    assert_eq!(store.read(&blob.digest, 100).unwrap(), b"good bytes");
+    slow.write(b"od bytes").unwrap();
+    assert_eq!(slow.finish().unwrap(), blob);
+    assert_eq!(store.used_bytes(), 10);
+    let mut lies = store.begin(upload).unwrap();
+    let mut beside = store.begin(upload).unwrap();
+    lies.write(b"something").unwrap();
+    beside.write(b"other").unwrap();
+    assert!(beside.finish().is_err());
+    assert!(lies.finish().is_err());
+    assert_eq!(store.read(&blob.digest, 100).unwrap(), b"good bytes");
+    assert_eq!(store.used_bytes(), 10);
+}
+
+#[test]
 fn quota_reserve_and_uploads_have_limits() {
     let tight = BlobConfig {
         quota_bytes: 1_000,
