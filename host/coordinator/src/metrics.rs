@@ -96,41 +96,49 @@ impl Metrics {
     fn write_listeners(&self, out: &mut Exposition) {
         let stats: Vec<_> = self.listeners().iter().map(ListenWatch::stats).collect();
         let sum = |count: fn(&ListenStats) -> u64| stats.iter().map(count).sum();
-        out.counter(
-            "connections_accepted_total",
-            "Connections whose handshake ended well.",
-            sum(|stats| stats.accepted),
-        );
-        out.counter(
-            "connections_refused_prefix_total",
-            "Connections reset because their network prefix had too many.",
-            sum(|stats| stats.refused_prefix),
-        );
-        out.counter(
-            "handshakes_failed_total",
-            "Handshakes that failed.",
-            sum(|stats| stats.failed_handshake),
-        );
-        out.counter(
-            "handshakes_timed_out_total",
-            "Handshakes that took too long.",
-            sum(|stats| stats.timed_out),
-        );
-        out.counter(
-            "accept_errors_total",
-            "Times that the system gave no connection, for want of descriptors for example.",
-            sum(|stats| stats.accept_errors),
-        );
-        out.gauge(
-            "connections",
-            "Connections now.",
-            sum(|stats| stats.connections),
-        );
-        out.gauge(
-            "connections_pending",
-            "Connections now whose handshake has not ended.",
-            sum(|stats| stats.pending),
-        );
+        for (name, help, count) in [
+            (
+                "connections_accepted_total",
+                "Connections whose handshake ended well.",
+                sum(|stats| stats.accepted),
+            ),
+            (
+                "connections_refused_prefix_total",
+                "Connections reset because their network prefix had too many.",
+                sum(|stats| stats.refused_prefix),
+            ),
+            (
+                "handshakes_failed_total",
+                "Handshakes that failed.",
+                sum(|stats| stats.failed_handshake),
+            ),
+            (
+                "handshakes_timed_out_total",
+                "Handshakes that took too long.",
+                sum(|stats| stats.timed_out),
+            ),
+            (
+                "accept_errors_total",
+                "Times that the system gave no connection, for want of descriptors for example.",
+                sum(|stats| stats.accept_errors),
+            ),
+        ] {
+            out.counter(name, help, count);
+        }
+        for (name, help, count) in [
+            (
+                "connections",
+                "Connections now.",
+                sum(|stats| stats.connections),
+            ),
+            (
+                "connections_pending",
+                "Connections now whose handshake has not ended.",
+                sum(|stats| stats.pending),
+            ),
+        ] {
+            out.gauge(name, help, count);
+        }
     }
 
     /// Adds all counters.
