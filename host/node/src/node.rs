@@ -110,20 +110,12 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> Result<(), NodeError
 
 /// The owner hears what stands between guests and the machine.
 fn tell_walls(walls: Confinement) {
-    let Confinement {
-        no_new_privileges,
-        landlock,
-        seccomp,
-        rlimits,
-    } = walls;
-    if no_new_privileges && landlock && seccomp && rlimits {
+    let missing: Vec<_> = walls.missing().collect();
+    if missing.is_empty() {
         tracing::info!("the runners have every wall around them");
     } else {
         tracing::warn!(
-            no_new_privileges,
-            landlock,
-            seccomp,
-            rlimits,
+            missing = missing.join(", "),
             "this system does not give every wall to the runners: the sandbox alone stands where \
              one is missing"
         );

@@ -48,14 +48,7 @@ pub(crate) async fn nodes(
 
 /// The walls around a node's runners: all of them, or those that the system did not give.
 fn walls(confinement: &Confinement) -> String {
-    let all = [
-        ("no-new-privileges", confinement.no_new_privileges),
-        ("landlock", confinement.landlock),
-        ("seccomp", confinement.seccomp),
-        ("rlimits", confinement.rlimits),
-    ];
-    let missing = all.iter().filter(|(_, there)| !there);
-    let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+    let missing: Vec<_> = confinement.missing().collect();
     if missing.is_empty() {
         "all".to_owned()
     } else {

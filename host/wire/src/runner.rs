@@ -132,6 +132,26 @@ pub struct Confinement {
     pub rlimits: bool,
 }
 
+impl Confinement {
+    /// The walls that are not there, by name.
+    pub fn missing(self) -> impl Iterator<Item = &'static str> {
+        let Self {
+            no_new_privileges,
+            landlock,
+            seccomp,
+            rlimits,
+        } = self;
+        let all = [
+            ("no-new-privileges", no_new_privileges),
+            ("landlock", landlock),
+            ("seccomp", seccomp),
+            ("rlimits", rlimits),
+        ];
+        all.into_iter()
+            .filter_map(|(name, there)| (!there).then_some(name))
+    }
+}
+
 /// How an attempt ended in a runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
