@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_node::pool::{Kind, Launcher, Pool, PoolConfig, PoolError, PoolStatus};
+use hearth_node::pool::{IDLE_TIME, Kind, Launcher, Pool, PoolConfig, PoolError, PoolStatus};
 use hearth_runner::{CompilerOptions, Confine, RunnerOptions};
 use hearth_sandbox::{Profile, Unfit};
 use hearth_wire::runner::Confinement;
@@ -141,7 +141,7 @@ impl LocalHostBuilder {
         let config = PoolConfig {
             launcher: self.launcher(),
             runners,
-            idle_time: Duration::from_secs(10),
+            idle_time: IDLE_TIME,
             slots_per_runner,
             memory_bytes: self.memory_bytes,
             artefacts: self.cache,

@@ -39,6 +39,10 @@ pub use events::{EventSink, RunEvent, RunEvents, events};
 pub(crate) use judge::cut;
 pub use launcher::{InProcess, Kind, LaunchError, Launcher};
 
+/// How long a runner without work is kept, if nobody says otherwise: longer than the pauses between
+/// leases, shorter than an owner would wonder what these processes are for.
+pub const IDLE_TIME: Duration = Duration::from_secs(10);
+
 /// Runners that may die before a pool says that it cannot start.
 const START_TRIES: u64 = 3;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hearth_identity::{NodeDir, verify_invitation};
-use hearth_node::pool::{Launcher, PoolConfig};
+use hearth_node::pool::{IDLE_TIME, Launcher, PoolConfig};
 use hearth_node::{Control, LeaveError, Mode, NodeConfig, NodeError, OwnerLimits};
 use hearth_wire::{Invitation, Role};
 use serde_json::json;
@@ -347,7 +347,7 @@ pub(crate) fn pool(
             compiler_args: vec!["__compiler".to_owned()],
         },
         runners: cores,
-        idle_time: Duration::from_secs(10),
+        idle_time: IDLE_TIME,
         slots_per_runner: 1,
         memory_bytes,
         artefacts: Some(artefacts.to_owned()),

@@ -17,7 +17,7 @@ pub(crate) fn config(launcher: Launcher) -> PoolConfig {
     PoolConfig {
         launcher,
         runners: 2,
-        idle_time: Duration::from_secs(10),
+        idle_time: IDLE_TIME,
         slots_per_runner: 1,
         memory_bytes: 1 << 30,
         artefacts: None,
@@ -310,6 +310,25 @@ async fn runners_follow_the_work_that_waits() {
     processes(1).await;
     assert_eq!(outcome(&pool, spec(6, "c", "echo a")).await, returned("a"));
     assert_eq!(pool.status().runner_deaths, 0, "idle runners end in peace");
+    // The owner offers fewer slots: work that waits for one of them starts no process.
+    pool.set_slots(2);
+    let runs = (11..=15)
+        .map(|attempt| spec(attempt, "c", "sleep 200"))
+        .collect();
+    assert!(pool.submit(runs, &sink).is_empty());
+    processes(2).await;
+    let mut seen = 0;
+    let done = collect(&mut events, 5);
+    tokio::pin!(done);
+    loop {
+        tokio::select! {
+            _ = &mut done => break,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {
+                seen = seen.max(pool.status().pids.len());
+            }
+        }
+    }
+    assert_eq!(seen, 2, "as many as there are slots");
     pool.shutdown().await;
 }
 

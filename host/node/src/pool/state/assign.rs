@@ -66,12 +66,16 @@ impl State {
         }
         self.restart_at = None;
         let live = self.runners.values().filter(|r| !r.retiring).count();
-        let most = usize::from(self.config.runners);
+        let per_runner = usize::from(self.config.slots_per_runner);
+        // The owner may offer fewer slots for a while: more runners than those need have no work.
+        let most = usize::from(self.config.runners)
+            .min(usize::from(self.slots).div_ceil(per_runner))
+            .max(1);
         let parked = self.runners.values().filter(|r| r.parked_only()).count();
         let parked = parked.min(most);
         let active: usize = self.runners.values().map(Runner::active).sum();
         let work = active + self.queue.len();
-        let wanted = work.div_ceil(self.config.slots_per_runner.into());
+        let wanted = work.div_ceil(per_runner);
         let wanted = wanted.clamp(1, most) + parked;
         for _ in live..wanted {
             self.spawn(now);
