@@ -92,20 +92,33 @@ fn check_job(core: &Coordinator, job: &Job) -> Checked {
         "a job's release is known",
         || at(0),
     )?;
+    let now = core.now.max(core.clock);
     for lane in [Lane::Check, Lane::Run] {
-        let queued = job.queued[lane as usize];
-        // What becomes ready by time alone is queued by a timer, which may not have fired.
-        let ready = job.is_ready(lane, core.clock);
+        let (queued, ready) = (job.queued[lane as usize], job.is_ready(lane, now));
         want(
-            !queued || ready || !job.is_ready(lane, core.clock),
+            !queued || ready,
             "a queued lane has something ready",
             || at(0),
         )?;
-        let woken = job.next_wake(core.now).is_none() || job.wake_at.is_some();
-        want(queued || !ready || woken, "what is ready is queued", || {
-            at(0)
-        })?;
+        // What becomes ready by time alone is queued by a timer, which may not have fired.
+        let due = job.wake_at.is_some_and(|wake| wake <= now);
+        want(
+            queued || !ready || due,
+            "what is ready is queued, or about to be",
+            || at(0),
+        )?;
+        let entry = Coordinator::entry(job, lane);
+        let shape = job.shape_of(lane).and_then(|shape| core.fits.shape(shape));
+        let stands = shape.is_some_and(|s| s.queues[job.priority as usize].contains(&entry));
+        want(
+            queued == stands,
+            "a job stands in the queues that it names",
+            || at(0),
+        )?;
     }
+    let next = job.next_wake(now);
+    let woken = next.is_none_or(|next| job.wake_at.is_some_and(|wake| wake <= next));
+    want(woken, "what waits for a time is woken by then", || at(0))?;
     if let Some(wake) = job.wake_at {
         let timer = crate::time::Timer::Wake(job.id);
         want(

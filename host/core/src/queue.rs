@@ -221,6 +221,10 @@ impl Queue {
         urgent.chain(fair.take(most))
     }
 
+    pub(crate) fn contains(&self, entry: &Entry) -> bool {
+        self.oldest.contains(entry)
+    }
+
     /// Every entry, for checks.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         self.oldest.iter().copied()

@@ -69,7 +69,7 @@ impl Coordinator {
         }
     }
 
-    fn entry(job: &Job, lane: Lane) -> Entry {
+    pub(crate) fn entry(job: &Job, lane: Lane) -> Entry {
         Entry {
             job: job.id,
             lane,
