@@ -11,8 +11,10 @@ use crate::job::{Job, Lane};
 use crate::node::{Node, NodeIndex};
 use crate::shape::{Shape, Who};
 
-/// Waiting tasks looked at for one node: those that it may not have cost no more than this.
+/// Waiting tasks looked at for one node, and those looked at once more by one that would idle: those
+/// that it may not have cost no more than this.
 const LOOK_MAX: usize = 16;
+const LOOK_MORE_MAX: usize = 1_024;
 
 /// Nodes that declined a release and are looked at to count those that did not. Beyond it, a task may
 /// have to wait for its lease to end on a node before it is given to the same one again.
@@ -56,9 +58,13 @@ impl Coordinator {
             Lane::Run => &job.runs,
         };
         let due = set.iter().take_while(|(at, _)| *at <= turn.now);
-        // Some stay behind for other nodes; behind them come more that this one may have.
-        for (_, task) in due.take(LOOK_MAX + most) {
-            if picked.len() >= most {
+        // Some stay behind for other nodes; behind them come more that this one may have. What the local
+        // host leaves to volunteers, they will soon have taken away from in front of the rest.
+        let others = lane == Lane::Run && (home == AtHome::Left || job.fresh < job.count());
+        let more = !others && node.free_slots() > 0;
+        for (looked, (_, task)) in due.take(LOOK_MORE_MAX).enumerate() {
+            let enough = looked >= LOOK_MAX + most && !(more && picked.is_empty());
+            if picked.len() >= most || enough {
                 break;
             }
             let task = task_of(job, *task);
