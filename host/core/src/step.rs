@@ -143,10 +143,20 @@ pub enum Effect {
 
 impl Effect {
     /// Whether the effect says nothing about state, so that it need not wait for any record.
-    /// These are refusals: a refused request changed nothing, and a client that is told so early
-    /// learns nothing that a crash could take back.
+    /// These are refusals for what the request itself says. All others rest on jobs, releases or nodes
+    /// of which the record may not be durable yet, so that a crash could take back what was told.
     pub fn may_leave_at_once(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        use RequestRefusal as R;
+        matches!(
+            self,
+            Self::Refused {
+                refusal: R::EmptyJob
+                    | R::TooManyTasks { .. }
+                    | R::BadOption { .. }
+                    | R::FactTooLarge { .. },
+                ..
+            }
+        )
     }
 }
 
@@ -326,6 +336,32 @@ impl JobState {
         match self {
             Self::Ended(TaskEnd::Failed(failure)) => Some(failure),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_leaves_at_once_only_if_it_says_nothing_about_state() {
+        let at_once = |refusal| {
+            let request = RequestId(1);
+            Effect::Refused { request, refusal }.may_leave_at_once()
+        };
+        let (tasks, max) = (2, 1);
+        assert!(at_once(RequestRefusal::EmptyJob));
+        assert!(at_once(RequestRefusal::TooManyTasks { tasks, max }));
+        let (open, max) = (2, 1);
+        for refusal in [
+            RequestRefusal::KeyReused(JobId(1)),
+            RequestRefusal::ReleaseRevoked(ReleaseId::default()),
+            RequestRefusal::OwnerQuota { open, max },
+            RequestRefusal::Full,
+            RequestRefusal::UnknownJob(JobId(1)),
+        ] {
+            assert!(!at_once(refusal.clone()), "{refusal}");
         }
     }
 }
