@@ -65,7 +65,7 @@ pub struct Coordinator {
     pub(crate) overflow_at: Option<Millis>,
     /// Live attempts of that kind.
     pub(crate) overflow_live: u32,
-    /// Leases given so far: whose turn it is.
+    /// Decisions on leases so far, each for one node and job: whose turn it is.
     pub(crate) turn: u64,
 
     pub(crate) owners: Owners,

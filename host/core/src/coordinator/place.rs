@@ -98,14 +98,8 @@ impl Coordinator {
         let group = self.fits.group(node.group?)?;
         let order = self.priorities(turn, group.shapes.as_slice());
         for priority in order {
-            // A turn that aging gave to less urgent work is one task long.
-            let most = if priority == order[0] && priority != Priority::High {
-                1
-            } else {
-                CHUNK
-            };
             for look in [CANDIDATES_MAX, CANDIDATES_MORE_MAX] {
-                match self.best_of(turn, index, priority, prefetch, most, look) {
+                match self.best_of(turn, index, priority, prefetch, look) {
                     Look::Found(tasks) => return Some(tasks),
                     Look::Nothing => break,
                     Look::Barred => {}
@@ -122,7 +116,6 @@ impl Coordinator {
         index: NodeIndex,
         priority: Priority,
         prefetch: bool,
-        most: usize,
         look: usize,
     ) -> Look {
         let Some(node) = self.nodes.at(index) else {
@@ -160,7 +153,7 @@ impl Coordinator {
             if !fits || room == 0 {
                 continue;
             }
-            let tasks = self.pick(turn, index, job, entry.lane, room.min(most));
+            let tasks = self.pick(turn, index, job, entry.lane, room.min(CHUNK));
             if !tasks.is_empty() {
                 return Look::Found(tasks);
             }

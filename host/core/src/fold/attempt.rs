@@ -25,6 +25,7 @@ impl Coordinator {
         for lease in leases {
             self.fold_lease(index, *node, session, lease)?;
         }
+        self.turn += 1;
         Ok(())
     }
 
@@ -90,7 +91,6 @@ impl Coordinator {
             .releases
             .get(&job.release)
             .map_or(1, |r| r.micros.max(1));
-        self.turn += 1;
         self.charge(owner, priority, micros);
         self.attach(slot);
         if self.is_overflow(slot) {
