@@ -128,9 +128,16 @@ impl Coordinator {
             .map_or(crate::attempt::NONE, |cell| cell.head);
         let kept = self.checkpoint_for(attempt.purpose, head);
         let further = kept.is_none_or(|(_, fuel)| fuel < checkpoint.fuel_used);
+        let node = self.nodes.at(attempt.node);
+        let good = node.is_some_and(|node| node.standing == Standing::Good);
+        let release = self.jobs.get(&attempt.task.job).map(|job| job.release);
+        let release = release.and_then(|release| self.releases.get(&release));
+        let fuel_max = release.map_or(0, |release| release.facts.limits.fuel);
+        // Beyond its fuel there is nothing to go on from, and nothing could ever get further.
         let bounded = checkpoint.state.within_limit()
-            && checkpoint.chain.len() <= limits::CHECKPOINT_CHAIN_MAX;
-        if mine && further && bounded {
+            && checkpoint.chain.len() <= limits::CHECKPOINT_CHAIN_MAX
+            && checkpoint.fuel_used <= fuel_max;
+        if mine && good && further && bounded {
             let (attempt, task) = (id, attempt.task);
             self.emit(
                 turn,

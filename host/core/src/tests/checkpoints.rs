@@ -98,7 +98,7 @@ fn a_run_that_began_anew_does_not_replace_a_checkpoint_that_is_further() {
 fn nothing_goes_on_from_a_node_that_is_not_in_good_standing() {
     let mut world = World::new();
     let (node, other, grant) = begin(&mut world, TrustPolicy::Fast);
-    let (made, blob) = checkpoint(1, u64::MAX);
+    let (made, blob) = checkpoint(1, hearth_wire::limits::FUEL_DEFAULT);
     let mut seen = world.save(&node, &grant, made);
     kept(&world, &mut seen, &grant, blob);
     drop(seen);
@@ -244,4 +244,46 @@ fn whoever_goes_on_from_its_own_checkpoint_answers_for_it() {
     assert_eq!(seen.standing(&node), Some(Standing::Suspended));
     seen.grant(&home);
     seen.told(grant.task.job);
+}
+
+#[test]
+fn a_checkpoint_beyond_the_fuel_or_of_a_node_in_doubt_replaces_nothing() {
+    let mut world = World::new();
+    let (node, _, grant) = begin(&mut world, TrustPolicy::Fast);
+    let (beyond, _) = checkpoint(1, hearth_wire::limits::FUEL_DEFAULT + 1);
+    assert_eq!(world.save(&node, &grant, beyond).records, []);
+    let (made, blob) = checkpoint(2, 10);
+    let mut seen = world.save(&node, &grant, made);
+    kept(&world, &mut seen, &grant, blob);
+}
+
+#[test]
+fn a_suspended_node_saves_nothing() {
+    let mut world = World::new();
+    let release = world.release();
+    world.ours([48, 0, 8]);
+    let node = world.volunteer(2);
+    let mut spec = world.spec(release, 2);
+    spec.options.trust = TrustPolicy::Certain;
+    let (job, mut seen) = world.submit(spec);
+    let grants = seen.grants(&node);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&node, &grants[0], returned(66));
+    seen.accepted(&node, &grants[0]);
+    seen.told(job);
+    drop(seen);
+    let mut home = world.stranger(NodeKind::Local, 1);
+    let mut seen = world.join(&mut home, &[]);
+    seen.welcome(&home);
+    let check = seen.grant(&home);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&home, &check, returned(1));
+    assert_eq!(seen.standing(&node), Some(Standing::Suspended));
+    seen.grant(&home);
+    seen.told(job);
+    drop(seen);
+    let (made, _) = checkpoint(1, 100);
+    assert_eq!(world.save(&node, &grants[1], made).records, []);
 }

@@ -24,6 +24,14 @@ impl Oracle {
         let Some(attempt) = found else {
             return self.violate("checkpoints are of live attempts", id);
         };
+        let maker = self.nodes.get(&attempt.node).map(|node| node.standing);
+        let good = maker == Some(Standing::Good);
+        self.want(good, "only nodes in good standing save", id);
+        let release = self.job(task.job).map(|job| job.spec.release);
+        let release = release.and_then(|release| self.releases.get(&release));
+        let fuel = release.map_or(0, |(facts, _)| facts.limits.fuel);
+        let within = made.fuel_used <= fuel;
+        self.want(within, "a checkpoint has not used more than all fuel", id);
         let kept = self.furthest(task, attempt.purpose);
         let further = kept.is_none_or(|kept| kept.fuel < made.fuel_used);
         self.want(further, "a checkpoint gets further", (kept, made.fuel_used));
