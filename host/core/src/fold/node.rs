@@ -167,10 +167,17 @@ impl Coordinator {
                 }
             }
             AttemptState::Lost => {
-                let task = attempt.task;
+                let (task, mut deadline) = (attempt.task, attempt.deadline);
                 self.unwait(task);
-                let job = self.jobs.get(&task.job).ok_or("unknown job")?;
-                let deadline = self.now.plus(job.lease_millis);
+                let job = self.jobs.get_mut(&task.job).ok_or("unknown job")?;
+                if deadline > self.now {
+                    // Only its connection was gone for a while: the attempt goes on, nothing was lost.
+                    // Its lease went on too, or a node that comes and goes would never end it.
+                    let cell = &mut job.cells[task.index.0 as usize];
+                    cell.halves = cell.halves.saturating_sub(1);
+                } else {
+                    deadline = self.now.plus(job.lease_millis);
+                }
                 if let Some(attempt) = self.attempts.at_mut(slot) {
                     attempt.state = AttemptState::Live;
                     attempt.deadline = deadline;
