@@ -12,6 +12,10 @@ pub(crate) const NONE: u32 = u32::MAX;
 const SLOT_BITS: u32 = 24;
 pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 
+/// The longest time for which an attempt is parked. Urgent work passes long before, and what was parked
+/// half a minute ago goes on beside it; but an owner may take away the slots in which it could go on.
+pub(crate) const PARKED_MILLIS_MAX: u64 = 600_000;
+
 /// One lease of a task to a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
@@ -161,6 +165,15 @@ impl Attempts {
 }
 
 impl Attempt {
+    /// When its lease is taken back, if it has one.
+    pub(crate) fn ends(&self) -> Option<Millis> {
+        match self.state {
+            AttemptState::Live => Some(self.deadline),
+            AttemptState::Paused(since) => Some(since.plus(PARKED_MILLIS_MAX)),
+            _ => None,
+        }
+    }
+
     /// Whether the run is to compare, and not to get a result.
     pub(crate) fn is_check(&self) -> bool {
         matches!(self.purpose, Purpose::Check | Purpose::Arbitrate)

@@ -274,10 +274,13 @@ fn check_attempt(core: &Coordinator, slot: u32, attempt: &Attempt) -> Checked {
         at,
     )?;
     let timer = crate::time::Timer::Lease(attempt.id);
-    let timed = core.timers.has(attempt.deadline, timer);
+    let timed = |ends| core.timers.has(ends, timer);
     want(
-        timed == (attempt.state == AttemptState::Live),
-        "exactly a running attempt has a timer",
+        match attempt.ends() {
+            Some(ends) => timed(ends) && (ends == attempt.deadline || !timed(attempt.deadline)),
+            None => !timed(attempt.deadline),
+        },
+        "exactly a live attempt has a timer",
         at,
     )?;
     let node = core.nodes.at(attempt.node);

@@ -12,7 +12,7 @@ use crate::shape::ShapeIndex;
 /// Timers follow from the state and are no part of it: one that is due without cause does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The lease of an attempt ends: its task waits again.
+    /// The lease of an attempt ends, or it was parked for too long: its task waits again.
     Lease(AttemptId),
     /// The deadline of a job: what is open then expires.
     Deadline(JobId),

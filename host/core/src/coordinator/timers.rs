@@ -24,8 +24,7 @@ impl Coordinator {
         for timer in &due {
             if let Timer::Lease(id) = timer
                 && let Some((_, attempt)) = self.attempts.find(*id)
-                && attempt.state.is_live()
-                && attempt.deadline <= turn.now
+                && attempt.ends().is_some_and(|ends| ends <= turn.now)
             {
                 attempts.push(*id);
             }

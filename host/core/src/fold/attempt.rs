@@ -5,7 +5,7 @@ use hearth_wire::{AttemptId, Body, Checkpoint, Millis, NodeId, Priority, Seq, Se
 
 use super::Folded;
 use crate::Coordinator;
-use crate::attempt::{Attempt, AttemptState, NONE};
+use crate::attempt::{Attempt, AttemptState, NONE, PARKED_MILLIS_MAX};
 use crate::job::Wait;
 use crate::shape::Who;
 use crate::step::{Effect, Grant, Holder};
@@ -195,7 +195,7 @@ impl Coordinator {
         let (id, index, task) = (attempt.id, attempt.node, attempt.task);
         let (in_node, in_job) = (attempt.in_node as usize, attempt.in_job as usize);
         let paused = matches!(attempt.state, AttemptState::Paused(_));
-        let deadline = attempt.deadline;
+        let ends = attempt.ends();
         if let Some(node) = self.nodes.at_mut(index) {
             node.live.swap_remove(in_node);
             node.paused -= u32::from(paused);
@@ -221,7 +221,9 @@ impl Coordinator {
             }
         }
         self.overflow_live -= u32::from(overflow);
-        self.timers.clear(deadline, Timer::Lease(id));
+        if let Some(ends) = ends {
+            self.timers.clear(ends, Timer::Lease(id));
+        }
         self.out.nodes.insert(index);
         self.out.changed.insert(task.job);
     }
@@ -319,7 +321,13 @@ impl Coordinator {
             return Err("a lease ends that is not live");
         }
         let node = attempt.node;
+        let parked = matches!(attempt.state, AttemptState::Paused(_));
         self.tell_cancelled(slot);
+        if parked {
+            // We parked it: that says nothing against its node.
+            self.lose(slot, 1, true);
+            return Ok(());
+        }
         if let Some(node) = self.nodes.at_mut(node) {
             node.record.failed();
         }
@@ -338,6 +346,8 @@ impl Coordinator {
             attempt.state = AttemptState::Paused(now);
         }
         self.timers.clear(deadline, Timer::Lease(id));
+        let ends = now.plus(PARKED_MILLIS_MAX);
+        self.timers.set(ends, Timer::Lease(id));
         let low = self.jobs.get(&job).map(|job| job.priority) == Some(Priority::Low);
         let node = self.nodes.at_mut(index).ok_or("unknown node")?;
         node.paused += 1;
@@ -362,6 +372,8 @@ impl Coordinator {
             attempt.state = AttemptState::Live;
             attempt.deadline = deadline;
         }
+        let ends = since.plus(PARKED_MILLIS_MAX);
+        self.timers.clear(ends, Timer::Lease(id));
         self.timers.set(deadline, Timer::Lease(id));
         let low = self.jobs.get(&job).map(|job| job.priority) == Some(Priority::Low);
         let node = self.nodes.at_mut(index).ok_or("unknown node")?;

@@ -165,3 +165,82 @@ fn low_work_is_parked_for_urgent_work_and_goes_on_after_it() {
     seen.cancelled(&node, &parked);
     seen.told(low);
 }
+
+#[test]
+fn what_waited_long_gets_its_share_on_a_node_that_takes_many_at_once() {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.node(NodeKind::Local, 64);
+    let class = |priority| move |options: &mut JobOptions| options.priority = priority;
+    let spec = world.spec(release, 64);
+    let (first, mut seen) = world.submit(spec);
+    let mut grants = seen.grants(&node);
+    seen.told(first);
+    drop(seen);
+    let low = wait(&mut world, release, 640, 1, class(Priority::Low));
+    let high = wait(&mut world, release, 3_200, 1, class(Priority::High));
+    world.now += 30_000;
+    let mut turns = Vec::new();
+    for _ in 0..16 {
+        let reports = grants.iter().map(|grant| crate::ReportIn {
+            attempt: grant.attempt,
+            task: grant.task,
+            outcome: returned(1),
+            fuel_used: 1,
+            run_micros: 1_000_000,
+        });
+        let reports = reports.collect();
+        let (id, session) = (node.id, node.session);
+        let mut seen = world.step(crate::Event::Reported {
+            node: id,
+            session,
+            reports,
+        });
+        grants = seen.grants(&node);
+        assert_eq!(grants.len(), 64);
+        turns.push(grants[0].task.job);
+        seen.ignore();
+    }
+    let of = |job| turns.iter().filter(|turn| **turn == job).count();
+    assert_eq!((of(high), of(low)), (14, 2), "{turns:?}");
+}
+
+#[test]
+fn parked_work_whose_owner_took_the_slots_away_goes_elsewhere() {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.volunteer(1);
+    let mut spec = world.spec(release, 1);
+    spec.options.priority = Priority::Low;
+    spec.options.attempts_max = 1;
+    let (low, mut seen) = world.submit(spec);
+    let parked = seen.grant(&node);
+    seen.told(low);
+    drop(seen);
+    let mut spec = world.spec(release, 1);
+    spec.options.priority = Priority::High;
+    let (high, mut seen) = world.submit(spec);
+    let urgent = seen.grant(&node);
+    seen.ignore();
+    let session = node.session;
+    let capacity = hearth_wire::message::Capacity {
+        slots: 0,
+        ..node.profile.capacity
+    };
+    drop(world.step(crate::Event::CapacityChanged { session, capacity }));
+    let mut seen = world.report(&node, &urgent, returned(1));
+    seen.accepted(&node, &urgent);
+    seen.closed(high);
+    drop(seen);
+    let mut other = world.stranger(NodeKind::Volunteer, 1);
+    world.join(&mut other, &[]).welcome(&other);
+    drop(world.live(599_999));
+    // It cost half an attempt, and says nothing against the node.
+    let mut seen = world.live(1);
+    seen.cancelled(&node, &parked);
+    seen.told(low);
+    drop(seen);
+    let mut seen = world.live(50);
+    assert_eq!(seen.grant(&other).task, parked.task);
+    seen.told(low);
+}

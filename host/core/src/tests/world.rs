@@ -400,6 +400,11 @@ impl Seen {
         wanted(&self.effects.remove(found)).unwrap()
     }
 
+    /// What else came is told of elsewhere.
+    pub(super) fn ignore(mut self) {
+        self.effects.clear();
+    }
+
     /// What was leased to a node, in order; nothing if nothing was.
     pub(super) fn grants(&mut self, to: &Node) -> Vec<Grant> {
         let mut all = Vec::new();
