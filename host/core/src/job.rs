@@ -47,7 +47,8 @@ pub(crate) struct Job {
     pub(crate) hedged: u32,
     /// Whether it cannot succeed any more, though it has not ended yet.
     pub(crate) doomed: bool,
-    /// Nodes that found that its component cannot be run; two are enough.
+    /// Nodes that found that its component cannot be run; two are enough, unless one of ours is there to
+    /// have the last word.
     pub(crate) unfit: BTreeSet<NodeId>,
     pub(crate) ended: Option<TaskEnd>,
     pub(crate) run_times: Histogram,
@@ -145,6 +146,11 @@ impl Job {
     /// Whether a task has had all the attempts that the job allows.
     pub(crate) fn is_spent(&self, cell: &Cell) -> bool {
         u16::from(cell.halves) >= u16::from(self.attempts_max) * 2
+    }
+
+    /// Whether the next attempt of a task may be its last.
+    pub(crate) fn is_last(&self, cell: &Cell) -> bool {
+        u16::from(cell.halves) + 2 >= u16::from(self.attempts_max) * 2
     }
 
     /// Tasks that wait for a run, whether or not their time has come.

@@ -49,8 +49,14 @@ impl Coordinator {
         if node.declined.contains(&job.release) {
             return picked;
         }
+        // Volunteers could not run the component: one of ours has the last word on that.
+        let in_doubt = lane == Lane::Run && job.unfit.len() >= 2 && self.ours_take(job, shape);
+        if in_doubt && !node.kind.is_trusted() {
+            return picked;
+        }
         let home = match lane {
             Lane::Check => AtHome::All,
+            Lane::Run if in_doubt => AtHome::All,
             Lane::Run => self.at_home(turn, node, job, shape),
         };
         let set = match lane {
@@ -68,7 +74,7 @@ impl Coordinator {
                 break;
             }
             let task = task_of(job, *task);
-            if self.may_have(index, job, shape, task, home, lane) {
+            if in_doubt || self.may_have(index, job, shape, task, home, lane) {
                 picked.push((task, self.purpose(task, lane)));
             }
         }
@@ -97,6 +103,9 @@ impl Coordinator {
 
     /// Whether a node may have a task that waits again.
     ///
+    /// Volunteers alone never fail a task: its last attempt is for one of our own nodes, if one that fits
+    /// is connected and has not had it.
+    ///
     /// A volunteer never gets a task that it failed: with nobody else there the task waits for another
     /// node. Our own nodes (trusted ones, the local host) are the last resort, so one of them gets a
     /// task that it failed when no other node is there that could take it. The same holds for any node
@@ -122,6 +131,7 @@ impl Coordinator {
             return false;
         }
         let (mut mine, mut had) = (false, Vec::new());
+        let mut ours_had = false;
         for (_, attempt) in self.attempts.chain(cell.head) {
             if attempt.node == index {
                 let failed = attempt.state == AttemptState::Failed && !node.kind.is_trusted();
@@ -131,6 +141,12 @@ impl Coordinator {
                 mine = true;
             }
             had.push(attempt.node);
+            let other = self.nodes.at(attempt.node);
+            ours_had |= other.is_some_and(|other| other.kind.is_trusted());
+        }
+        let last = lane == Lane::Run && !had.is_empty() && !ours_had && job.is_last(cell);
+        if last && self.ours_take(job, shape) {
+            return node.kind.is_trusted();
         }
         if !mine && home == AtHome::All {
             return true;
@@ -155,6 +171,20 @@ impl Coordinator {
                 volunteers <= others.count() as u64 && (!mine || nobody_new)
             }
         }
+    }
+
+    /// Whether one of our own nodes would take a job's runs now.
+    pub(super) fn ours_take(&self, job: &Job, shape: &Shape) -> bool {
+        let groups = shape.groups.iter();
+        let groups = groups.filter_map(|group| self.fits.group(*group));
+        let ours = groups.filter(|group| group.offer.kind.is_trusted());
+        let healthy: u64 = ours.map(|group| u64::from(group.healthy)).sum();
+        let release = self.releases.get(&job.release);
+        let declined = release.map(|release| &release.declined_by);
+        let declined = declined.into_iter().flatten().take(DECLINERS_LOOK_MAX);
+        let declined = declined.filter_map(|index| self.nodes.at(*index));
+        let declined = declined.filter(|node| node.kind.is_trusted() && takes(shape, node));
+        healthy > declined.count() as u64
     }
 
     /// The engine on which a result is checked: its own, while one of ours that fits runs that. Results

@@ -125,7 +125,9 @@ impl Coordinator {
         let cell = self.cell(attempt.task)?;
         if let Inconclusive::Unfit(_) = cause {
             let second = !job.unfit.is_empty() && !job.unfit.contains(&node.id);
-            if node.kind.is_trusted() || second {
+            let shape = self.fits.shape(job.shape);
+            let ours = shape.is_some_and(|shape| self.ours_take(job, shape));
+            if node.kind.is_trusted() || (second && !ours) {
                 return Some(Verdict::Failed(Failure::Unfit));
             }
         }

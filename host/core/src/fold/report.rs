@@ -55,6 +55,10 @@ impl Coordinator {
                     Outcome::Inconclusive(Inconclusive::Unfit(_))
                 ) {
                     self.note_unfit(index, report.task);
+                    if let Some(job) = self.jobs.get_mut(&report.task.job) {
+                        job.doomed = true;
+                        self.out.doomed.insert(job.id);
+                    }
                 }
                 self.finish(report.task, Phase::Failed, Some(report.attempt))?;
             }
@@ -93,6 +97,11 @@ impl Coordinator {
             _ => {
                 let micros = report.run_micros.clamp(1, 1 << 40);
                 job.run_times.add(micros);
+                if node.kind.is_trusted() && !job.unfit.is_empty() {
+                    // It runs after all: those who could not are to blame, and others may go on.
+                    job.unfit.clear();
+                    self.out.shapes.insert(job.shape);
+                }
                 if let Some(release) = self.releases.get_mut(&job.release) {
                     release.micros = match release.micros {
                         0 => micros,
@@ -281,15 +290,13 @@ impl Coordinator {
         let Some(node) = self.nodes.at(index) else {
             return;
         };
-        let (id, trusted) = (node.id, node.kind.is_trusted());
+        let id = node.id;
         if let Some(job) = self.jobs.get_mut(&task.job)
             && job.unfit.len() < 2
         {
             job.unfit.insert(id);
-            if trusted || job.unfit.len() >= 2 {
-                job.doomed = true;
-                self.out.doomed.insert(job.id);
-            }
+            // From the second on it is for our own nodes.
+            self.out.shapes.insert(job.shape);
         }
     }
 }

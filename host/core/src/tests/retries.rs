@@ -319,3 +319,130 @@ fn a_slow_last_task_gets_a_second_node() {
     seen.expect(Effect::Cancel { session, attempts });
     seen.closed(job);
 }
+
+#[test]
+fn an_attempt_whose_node_only_reconnects_costs_nothing() {
+    let mut world = World::new();
+    let release = world.release();
+    let mut node = world.volunteer(1);
+    let mut spec = world.spec(release, 1);
+    spec.options.attempts_max = 1;
+    let (job, mut seen) = world.submit(spec);
+    let grant = seen.grant(&node);
+    seen.told(job);
+    drop(seen);
+    for _ in 0..10 {
+        world.now += 5_000;
+        world.lose(&node).told(job);
+        let mut seen = world.join(&mut node, &[grant.attempt]);
+        assert_eq!(seen.welcome(&node), []);
+        assert_eq!(seen.told(job).leased, 1);
+    }
+    // But its lease ends when it would have ended.
+    drop(world.live(9_999));
+    let mut seen = world.live(1);
+    seen.cancelled(&node, &grant);
+    assert_eq!(seen.closed(job).failed, 1);
+}
+
+#[test]
+fn tasks_that_a_node_may_not_have_do_not_hide_those_behind_them() {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.volunteer(1);
+    let spec = world.spec(release, 40);
+    let (job, mut seen) = world.submit(spec);
+    let mut grant = seen.grant(&node);
+    seen.told(job);
+    drop(seen);
+    for _ in 0..39 {
+        let mut seen = world.report(&node, &grant, host_fault());
+        grant = seen.grant(&node);
+        seen.told(job);
+    }
+    drop(world.live(1_000));
+    let stopped = Outcome::Inconclusive(Inconclusive::Cancelled);
+    world.report(&node, &grant, stopped).told(job);
+    let mut seen = world.live(50);
+    assert_eq!(seen.grant(&node).task, grant.task);
+    seen.told(job);
+}
+
+#[test]
+fn the_last_attempt_is_for_one_of_our_own_nodes() {
+    let mut world = World::new();
+    let release = world.release();
+    let nodes: Vec<_> = (0..4).map(|_| world.volunteer(1)).collect();
+    let home = world.node(NodeKind::Local, 1);
+    let mut spec = world.spec(release, 1);
+    spec.options.attempts_max = 3;
+    let (job, mut seen) = world.submit(spec);
+    seen.told(job);
+    for wait in [50, 100] {
+        let (node, grant) = holder(&mut seen, &nodes);
+        drop(seen);
+        world.report(&node, &grant, host_fault()).told(job);
+        seen = world.live(wait);
+        seen.told(job);
+    }
+    // Two volunteers that never had it idle.
+    let grant = seen.grant(&home);
+    drop(seen);
+    let mut seen = world.report(&home, &grant, returned(1));
+    seen.accepted(&home, &grant);
+    assert_eq!(seen.closed(job).settled, 1);
+}
+
+#[test]
+fn volunteers_alone_do_not_fail_a_job_as_unfit_while_one_of_ours_can_try() {
+    let mut world = World::new();
+    let release = world.release();
+    let (node, other, third) = (world.volunteer(1), world.volunteer(1), world.volunteer(1));
+    let mut home = world.stranger(NodeKind::Local, 1);
+    home.profile.capacity.slots = 0;
+    world.join(&mut home, &[]).welcome(&home);
+    let spec = world.spec(release, 5);
+    let (job, mut seen) = world.submit(spec);
+    let (first, second) = (seen.grant(&node), seen.grant(&other));
+    let theirs = seen.grant(&third);
+    seen.told(job);
+    drop(seen);
+    let session = home.session;
+    let capacity = hearth_wire::message::Capacity {
+        slots: 1,
+        ..home.profile.capacity
+    };
+    drop(world.step(crate::Event::CapacityChanged { session, capacity }));
+    let unfit = || Outcome::Inconclusive(Inconclusive::Unfit("malformed".to_owned()));
+    world.report(&node, &first, unfit()).told(job);
+    let mut seen = world.report(&other, &second, unfit());
+    // Nothing has failed: one of ours has the last word, and volunteers wait for it.
+    let grant = seen.grant(&home);
+    assert_eq!(seen.told(job).failed, 0);
+    drop(seen);
+    let mut seen = world.report(&third, &theirs, returned(1));
+    seen.accepted(&third, &theirs);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&home, &grant, returned(1));
+    seen.accepted(&home, &grant);
+    seen.grant(&third);
+    seen.told(job);
+}
+
+#[test]
+fn a_component_that_one_of_ours_cannot_run_fails_its_job() {
+    let mut world = World::new();
+    let release = world.release();
+    let home = world.node(NodeKind::Local, 1);
+    let spec = world.spec(release, 2);
+    let (job, mut seen) = world.submit(spec);
+    let grant = seen.grant(&home);
+    seen.told(job);
+    drop(seen);
+    let unfit = Outcome::Inconclusive(Inconclusive::Unfit("malformed".to_owned()));
+    let mut seen = world.report(&home, &grant, unfit);
+    let failed = Verdict::Failed(Failure::Unfit);
+    assert_eq!(seen.accepted(&home, &grant), failed);
+    assert_eq!(seen.closed(job).failed, 2);
+}
