@@ -49,6 +49,8 @@ faults! {
     StuckRun = "stuck-run",
     /// A node reported a wrong result.
     WrongResult = "wrong-result",
+    /// A node saved a state that leads to a wrong result.
+    PoisonedCheckpoint = "poisoned-checkpoint",
     /// A node reported on another node's attempt.
     ForeignReport = "foreign-report",
     /// A node reported on an attempt long ended, or one that never was.

@@ -45,6 +45,12 @@ pub(crate) struct Oracle {
     pub(crate) granted: BTreeSet<AttemptId>,
     /// Attempts that a node reported for another task: their answer says nothing.
     pub(crate) misbound: BTreeSet<AttemptId>,
+    /// Who made the checkpoint of a record.
+    pub(crate) savers: BTreeMap<Seq, AttemptId>,
+    /// Nodes that the next records must suspend or quarantine.
+    owed: BTreeSet<NodeId>,
+    /// What must have left when the effects of the present step have.
+    due: effect::Due,
     /// Blobs that the coordinator was told to keep.
     pub(crate) held: BTreeMap<Holder, BTreeSet<Digest>>,
     pub(crate) mode: Mode,
@@ -71,6 +77,8 @@ pub(crate) struct Job {
     pub(crate) open: u32,
     pub(crate) counts: [u32; 6],
     pub(crate) leased: u32,
+    /// Nodes that could not run its component, until one of ours could.
+    pub(crate) unfit: BTreeSet<NodeId>,
     pub(crate) expires: Option<u64>,
 }
 
@@ -112,6 +120,8 @@ pub(crate) struct Node {
     pub(crate) standing: Standing,
     pub(crate) draining: bool,
     pub(crate) declined: BTreeSet<ReleaseId>,
+    /// Whether a wrong report stands in the records that is nobody's fault but its own.
+    pub(crate) lied: bool,
     pub(crate) live: BTreeSet<AttemptId>,
     pub(crate) paused: BTreeSet<AttemptId>,
     pub(crate) rates: fair::Rates,
@@ -126,6 +136,11 @@ pub(crate) struct Attempt {
     pub(crate) purpose: Purpose,
     pub(crate) state: AttemptState,
     pub(crate) granted_at: u64,
+    /// When its lease ends, and since when that stands still.
+    pub(crate) ends: u64,
+    pub(crate) parked_at: Option<u64>,
+    /// Whether it went on, at once or over others, from what another volunteer saved.
+    pub(crate) borrowed: bool,
     /// The checkpoint that its grant must name.
     pub(crate) resumes: Option<Seq>,
 }

@@ -7,7 +7,7 @@ mod node;
 mod shell;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use hearth_core::RequestId;
 use hearth_wire::message::Capacity;
@@ -141,6 +141,8 @@ pub(crate) struct World {
     pub(crate) clients: Clients,
     pub(crate) oracle: Oracle,
     pub(crate) faults: Faults,
+    /// Attempts that saved a state which leads to a wrong result.
+    pub(crate) poisoned: BTreeSet<AttemptId>,
     pub(crate) events: u64,
     /// Faults and submissions have stopped.
     pub(crate) quiet: bool,
@@ -183,6 +185,7 @@ impl World {
             clients: Clients::default(),
             oracle: Oracle::default(),
             faults: Faults::default(),
+            poisoned: BTreeSet::new(),
             events: 0,
             quiet: false,
             config,
@@ -323,6 +326,7 @@ impl World {
         self.oracle.judge_urgency();
         self.oracle.judge_choices();
         self.oracle.judge_held();
+        self.oracle.judge_owed();
         self.compare_replay();
         self.check_core();
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use hearth_core::{Grant, Holder};
-use hearth_wire::record::{Purpose, Standing};
-use hearth_wire::{AttemptId, Body, Checkpoint, Digest, Seq, TaskId};
+use hearth_wire::record::{NodeKind, Purpose, Standing};
+use hearth_wire::{AttemptId, Body, Checkpoint, Digest, NodeId, Seq, TaskId};
 
 use super::{AttemptState, Oracle};
 
@@ -36,6 +36,7 @@ impl Oracle {
         let further = kept.is_none_or(|kept| kept.fuel < made.fuel_used);
         self.want(further, "a checkpoint gets further", (kept, made.fuel_used));
         let seq = Seq(self.seq);
+        self.savers.insert(seq, id);
         if let Some(task) = self.task_mut(task) {
             task.checkpoint = Some(Kept {
                 seq,
@@ -62,6 +63,17 @@ impl Oracle {
             Purpose::Check | Purpose::Arbitrate => made.purpose == purpose,
         };
         usable.then_some(kept)
+    }
+
+    /// Whether a lease to this node goes on from what another volunteer saved.
+    pub(super) fn borrows(&self, task: TaskId, purpose: Purpose, by: NodeId) -> bool {
+        let kept = self.furthest(task, purpose);
+        let maker = kept.and_then(|kept| self.attempts.get(&kept.attempt));
+        maker.is_some_and(|maker| {
+            let node = self.nodes.get(&maker.node);
+            let volunteer = node.is_some_and(|node| node.kind == NodeKind::Volunteer);
+            maker.borrowed || (maker.node != by && volunteer)
+        })
     }
 
     pub(super) fn forget_checkpoint(&mut self, task: TaskId, attempt: AttemptId) {

@@ -1,11 +1,91 @@
 //! Effects: nothing leaves that the durable records do not bear out.
 
+use std::collections::BTreeSet;
+
 use hearth_core::{Answer, Effect, JobProgress, JobState};
-use hearth_wire::record::Verdict;
+use hearth_wire::record::{ReportFact, Verdict};
+use hearth_wire::{AttemptId, NodeId, SessionId};
 
 use super::{AttemptState, Oracle, State};
 
+/// What must leave with the effects of a step whose records were folded.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    accepted: BTreeSet<AttemptId>,
+    cancelled: BTreeSet<(SessionId, AttemptId)>,
+    closed: BTreeSet<SessionId>,
+}
+
+impl Due {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A report decided something about its task: whoever waits for it is told.
+    pub(super) fn report(&mut self, report: &ReportFact) {
+        let silent = matches!(
+            report.verdict,
+            Verdict::Retry | Verdict::Noted | Verdict::Differs
+        );
+        if !silent {
+            self.accepted.insert(report.attempt);
+        }
+    }
+
+    /// A node's work on an attempt is of no use any more: it is told, if it was ever given it.
+    pub(super) fn cancel(&mut self, session: Option<SessionId>, attempt: AttemptId) {
+        self.cancelled
+            .extend(session.map(|session| (session, attempt)));
+    }
+
+    /// A node may not stay.
+    pub(super) fn hang_up(&mut self, session: Option<SessionId>) {
+        self.closed.extend(session);
+    }
+}
+
 impl Oracle {
+    /// All effects of a step have left.
+    pub(crate) fn step_left(&mut self) {
+        let due = std::mem::take(&mut self.due);
+        self.want(
+            due.accepted.is_empty(),
+            "whoever waits for a result is told",
+            &due.accepted,
+        );
+        self.want(
+            due.closed.is_empty(),
+            "a revoked node is hung up on",
+            &due.closed,
+        );
+        for (session, attempt) in due.cancelled {
+            // Nothing can be sent over a connection that has ended.
+            let here = self.sessions.contains_key(&session);
+            self.want(!here, "useless work is called off", (session, attempt));
+        }
+    }
+
+    /// A live attempt is of no use any more. One that was granted in this very step has not left.
+    pub(super) fn call_off(&mut self, id: AttemptId) {
+        if let Some(attempt) = self.attempts.get(&id)
+            && self.granted.contains(&id)
+        {
+            let session = self.session_of(attempt.node);
+            self.due.cancel(session, id);
+        }
+    }
+
+    pub(super) fn session_of(&self, node: NodeId) -> Option<SessionId> {
+        let mut sessions = self.sessions.iter();
+        sessions.find_map(|(session, of)| (*of == node).then_some(*session))
+    }
+
+    /// When everything has ended, whoever was found wrong has been shut out.
+    pub(crate) fn judge_owed(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        self.want(owed.is_empty(), "who is found wrong is shut out", owed);
+    }
+
     /// Checks an effect at the moment when it leaves: all records of its step, and no later ones, are
     /// folded.
     pub(crate) fn effect(&mut self, effect: &Effect) {
@@ -57,15 +137,22 @@ impl Oracle {
                     }
                 }
             }
-            Effect::Cancel { attempts, .. } => {
+            Effect::Cancel { session, attempts } => {
                 for attempt in attempts {
+                    self.due.cancelled.remove(&(*session, *attempt));
                     let known = self.attempts.get(attempt).map(|attempt| attempt.state);
                     let live = known == Some(AttemptState::Live);
                     self.want(!live, "only unwanted attempts are cancelled", attempt);
                 }
             }
             Effect::JobChanged { progress } => self.progress(progress),
-            Effect::ResultAccepted { task, verdict, .. } => {
+            Effect::ResultAccepted {
+                task,
+                verdict,
+                attempt,
+                ..
+            } => {
+                self.due.accepted.remove(attempt);
                 let state = self.task(*task).map(|task| task.state);
                 let fits = match verdict {
                     Verdict::Settled | Verdict::Confirmed { .. } => state == Some(State::Settled),
@@ -100,6 +187,9 @@ impl Oracle {
                 self.held.remove(holder);
             }
             Effect::Refused { refusal, .. } => self.refused(refusal),
+            Effect::CloseSession { session, .. } => {
+                self.due.closed.remove(session);
+            }
             Effect::ModeChanged { mode, .. } => {
                 self.want(*mode == self.mode, "no effect before its record", mode);
             }

@@ -10,6 +10,9 @@ use hearth_wire::{
 use super::{Attempt, AttemptState, Job, Node, Oracle, State, Task};
 use crate::world::sim_config;
 
+/// The longest time for which work is parked.
+pub(super) const PARKED_MILLIS_MAX: u64 = 600_000;
+
 impl Oracle {
     pub(super) fn fact(&mut self, fact: &Fact, truth: &dyn Fn(TaskId) -> Digest) {
         match fact {
@@ -20,6 +23,7 @@ impl Oracle {
                 self.want(rises, "epochs rise", epoch);
                 (self.epoch, self.started_at) = (Some(*epoch), self.at);
                 self.sessions.clear();
+                self.due.clear();
                 for node in self.nodes.values_mut() {
                     node.profile = None;
                     node.declined.clear();
@@ -70,14 +74,18 @@ impl Oracle {
             }
             Fact::LeasesEnded { attempts } => {
                 for attempt in attempts {
-                    let live = self.attempts.get(attempt).map(|a| a.state);
-                    self.want(
-                        live == Some(AttemptState::Live),
-                        "only live leases end",
-                        attempt,
-                    );
+                    let known = self.attempts.get(attempt);
+                    let live = known.is_some_and(|a| a.state == AttemptState::Live);
+                    self.want(live, "only live leases end", attempt);
+                    let parked = self.attempts.get(attempt).and_then(|a| a.parked_at);
+                    let ends = self.attempts.get(attempt).map_or(0, |a| a.ends);
+                    let due = parked.map_or(ends, |since| since + PARKED_MILLIS_MAX);
+                    self.want(due <= self.at, "leases end when they are over", attempt);
+                    self.call_off(*attempt);
                     self.unlive(*attempt, AttemptState::Lost);
-                    self.add_halves(*attempt, 2, true);
+                    // What was parked for others' sake says nothing against its node.
+                    let halves = if parked.is_some() { 1 } else { 2 };
+                    self.add_halves(*attempt, halves, true);
                 }
             }
             Fact::TasksFailed { tasks, .. } => {
@@ -115,6 +123,9 @@ impl Oracle {
                     let at = self.at;
                     if let Some(attempt) = self.attempts.get_mut(attempt) {
                         attempt.granted_at = at;
+                        let since = attempt.parked_at.take();
+                        attempt.ends += since.map_or(0, |since| at - since);
+                        attempt.parked_at = pause.then_some(at);
                     }
                 }
             }
@@ -164,6 +175,7 @@ impl Oracle {
             open: count,
             counts: [count, 0, 0, 0, 0, 0],
             leased: 0,
+            unfit: BTreeSet::new(),
             expires: spec.options.deadline_millis.map(|millis| self.at + millis),
         });
         self.open_jobs.insert(self.jobs.len() - 1);
@@ -224,6 +236,7 @@ impl Oracle {
             standing: Standing::Good,
             draining: false,
             declined: BTreeSet::new(),
+            lied: false,
             live: BTreeSet::new(),
             paused: BTreeSet::new(),
             rates: Default::default(),
@@ -255,9 +268,20 @@ impl Oracle {
             AttemptState::Live => {}
             AttemptState::Lost => {
                 let at = self.at;
+                let lease = self.job(attempt.task.job);
+                let lease = lease.map_or(0, |job| job.spec.options.lease_millis);
                 if let Some(attempt) = self.attempts.get_mut(&id) {
                     attempt.state = AttemptState::Live;
                     attempt.granted_at = at;
+                    attempt.parked_at = None;
+                }
+                if attempt.ends > at {
+                    // Its node was only away: that cost nothing.
+                    if let Some(task) = self.task_mut(attempt.task) {
+                        task.halves -= 1;
+                    }
+                } else if let Some(attempt) = self.attempts.get_mut(&id) {
+                    attempt.ends = at + lease;
                 }
                 self.make_live(id, attempt.task, node);
             }
@@ -324,12 +348,20 @@ impl Oracle {
             standing: Standing::Good,
             draining: false,
             declined: BTreeSet::new(),
+            lied: false,
             live: BTreeSet::new(),
             paused: BTreeSet::new(),
             rates: Default::default(),
         });
         let before = node.standing;
         node.standing = standing;
+        let guilty = node.lied && node.kind == hearth_wire::record::NodeKind::Volunteer;
+        if matches!(standing, Standing::Suspended | Standing::Quarantined) {
+            self.want(guilty, "only a node that lied is shut out", id);
+        }
+        if standing != Standing::Good {
+            self.owed.remove(&id);
+        }
         self.want(before != Standing::Revoked, "revocation is for ever", id);
         if !matches!(standing, Standing::Quarantined | Standing::Revoked) {
             return;
@@ -353,6 +385,7 @@ impl Oracle {
             self.unlive(attempt, AttemptState::Void);
         }
         if standing == Standing::Revoked {
+            self.due.hang_up(self.session_of(id));
             self.left(id);
         }
     }
@@ -482,6 +515,10 @@ impl Oracle {
             let detail = format!("{}, {other} could have it", detail());
             self.violate("a failed task goes to another node", detail);
         }
+        if self.owed.contains(&id) {
+            self.violate("who is found wrong gets nothing more", detail());
+        }
+        let borrowed = self.borrows(task_id, lease.purpose, id);
         let (at, engine) = (self.at, self.nodes.get(&id).and_then(|node| node.engine));
         let compared = self.task(task_id).and_then(|task| task.result);
         let compared = compared.and_then(|(result, _)| self.attempts.get(&result));
@@ -489,6 +526,8 @@ impl Oracle {
             // All of ours run one engine here, and only that gets what is checked.
             self.violate("a result is checked on its own engine", detail());
         }
+        let ends = self.job(task_id.job);
+        let ends = at + ends.map_or(0, |job| job.spec.options.lease_millis);
         let resumes = self.furthest(task_id, lease.purpose).map(|kept| kept.seq);
         self.attempts.insert(
             attempt,
@@ -499,6 +538,9 @@ impl Oracle {
                 purpose: lease.purpose,
                 state: AttemptState::Live,
                 granted_at: at,
+                ends,
+                parked_at: None,
+                borrowed,
                 resumes,
             },
         );

@@ -60,9 +60,25 @@ impl Oracle {
             && profile.capacity.memory_bytes >= release.limits.memory_bytes
     }
 
+    /// Whether one of our own nodes would take a job's runs now.
+    pub(crate) fn ours_take(&self, job: &Job) -> bool {
+        self.nodes.values().any(|node| {
+            node.kind != NodeKind::Volunteer
+                && node.is_usable()
+                && !node.declined.contains(&job.spec.release)
+                && self.fits(node, job, false)
+        })
+    }
+
+    /// Whether two nodes could not run a job's component and one of ours is there to say if it can be run.
+    pub(crate) fn in_doubt(&self, job: &Job) -> bool {
+        job.unfit.len() >= 2 && self.ours_take(job)
+    }
+
     /// Another node that could take a task and has not had it.
     pub(crate) fn another(&self, task: TaskId, but: NodeId) -> Option<NodeId> {
         let job = self.job(task.job)?;
+        let in_doubt = self.in_doubt(job);
         let history = self.task(task)?.history.iter();
         let had: BTreeSet<_> = history
             .filter_map(|attempt| Some(self.attempts.get(attempt)?.node))
@@ -70,6 +86,7 @@ impl Oracle {
         let mut others = self.nodes.iter().filter(|(id, node)| {
             **id != but
                 && node.is_usable()
+                && !(in_doubt && node.kind == NodeKind::Volunteer)
                 && !had.contains(id)
                 && !node.declined.contains(&job.spec.release)
                 && self.fits(node, job, false)

@@ -42,6 +42,27 @@ impl Oracle {
             );
         }
         let checks = matches!(attempt.purpose, Purpose::Check | Purpose::Arbitrate);
+        let wrong = digest.is_some_and(|digest| digest != truth(report.task));
+        if wrong
+            && !attempt.borrowed
+            && let Some(node) = self.nodes.get_mut(&id)
+        {
+            node.lied = true;
+        }
+        let unfit = matches!(
+            report.outcome,
+            Outcome::Inconclusive(Inconclusive::Unfit(_))
+        );
+        let ours = kind != NodeKind::Volunteer;
+        let noted = report.verdict == Verdict::Noted;
+        if let Some(job) = self.job_mut(report.task.job) {
+            if unfit && !noted && job.unfit.len() < 2 {
+                job.unfit.insert(id);
+            } else if ours && digest.is_some() && !noted {
+                job.unfit.clear();
+            }
+        }
+        self.due.report(report);
         self.measure(id, report);
         match report.verdict {
             Verdict::Settled => {
@@ -94,12 +115,15 @@ impl Oracle {
                     "a final result has what its policy asks for",
                     report,
                 );
+                let overturned = result.is_some_and(|(attempt, _)| attempt != chosen);
+                self.owe(result.filter(|_| overturned));
                 self.settle(report.task, digest, policy, truth);
             }
             Verdict::Differs => {
                 let differs = result.is_some_and(|(_, known)| Some(known) != digest);
                 let allowed = differs && other.is_none() && kind != NodeKind::Volunteer && checks;
                 self.want(allowed, "a check differs from a result", report);
+                self.owe(result);
                 self.unlive(report.attempt, AttemptState::Reported);
                 self.stop_others(report.task);
                 let at = self.at;
@@ -153,6 +177,18 @@ impl Oracle {
         }
     }
 
+    /// Whose result was contested must be shut out by the records that follow.
+    fn owe(&mut self, result: Option<(hearth_wire::AttemptId, Digest)>) {
+        let producer = result.and_then(|(attempt, _)| self.attempts.get(&attempt));
+        let Some(id) = producer.map(|attempt| attempt.node) else {
+            return;
+        };
+        let node = self.nodes.get(&id);
+        if node.is_some_and(|n| n.kind == NodeKind::Volunteer && n.standing == Standing::Good) {
+            self.owed.insert(id);
+        }
+    }
+
     fn settle(
         &mut self,
         task: TaskId,
@@ -201,6 +237,7 @@ impl Oracle {
         for attempt in history.unwrap_or_default() {
             let live = self.attempts.get(&attempt).map(|a| a.state);
             if live == Some(AttemptState::Live) {
+                self.call_off(attempt);
                 self.unlive(attempt, AttemptState::Void);
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hearth_wire::record::NodeKind;
 use hearth_wire::{NodeId, Placement, TrustPolicy};
 
+use super::fact::PARKED_MILLIS_MAX;
 use super::{AttemptState, Job, Node, Oracle, State, Task};
 use crate::world::sim_config;
 
@@ -17,8 +18,10 @@ impl Oracle {
             .filter(|job| (job.fresh as usize) < job.tasks.len());
         let mut found = None;
         for job in waiting {
+            let in_doubt = self.in_doubt(job);
             let takes = |node: &Node| {
                 node.is_usable()
+                    && !(in_doubt && node.kind == NodeKind::Volunteer)
                     && !node.declined.contains(&job.spec.release)
                     && self.fits(node, job, false)
             };
@@ -89,6 +92,16 @@ impl Oracle {
         let anywhere = job.spec.options.placement == Placement::Anywhere
             && job.spec.options.trust != TrustPolicy::Local;
         let mut idle = takers.iter().filter(|(_, node)| node.free_slots() > 0);
+        // Its last attempt is for one of ours, and so is a component that two nodes could not run.
+        let ours = |id: &&NodeId| {
+            let node = self.nodes.get(*id);
+            node.is_some_and(|node| node.kind != NodeKind::Volunteer)
+        };
+        let last = task.halves + 2 >= u32::from(job.spec.options.attempts_max) * 2;
+        let last = last && !had.iter().any(|id| ours(&id));
+        if self.ours_take(job) && (last || job.unfit.len() >= 2) {
+            return idle.map(|(id, _)| *id).find(|id| ours(id)).copied();
+        }
         let should = idle.find(|(id, node)| match had.contains(id) {
             false => node.kind != NodeKind::Local || !anywhere || !volunteer_new,
             true => !any_new && (node.kind != NodeKind::Volunteer || !failed.contains(id)),
@@ -118,6 +131,15 @@ impl Oracle {
         });
         if let Some(id) = overdue.map(|(id, _)| *id) {
             self.violate("leases end", id);
+        }
+        let parked = self.attempts.iter().filter(|(_, attempt)| {
+            let since = attempt
+                .parked_at
+                .filter(|_| attempt.state == AttemptState::Live);
+            since.is_some_and(|since| now > since + PARKED_MILLIS_MAX)
+        });
+        if let Some(id) = parked.map(|(id, _)| *id).next() {
+            self.violate("nothing is parked for ever", id);
         }
         // After a start nodes have a while to come back; then their tasks wait again.
         let away = self.nodes.iter();

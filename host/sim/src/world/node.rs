@@ -337,7 +337,23 @@ impl World {
             fuel_used: self.rng.range(1, 1_000),
             chain: Vec::new(),
         };
+        let mut poisoned = self.resumes_poisoned(index, attempt);
+        if self.nodes[index].lies > 0 && self.rng.once_in(2) {
+            self.fault(Fault::PoisonedCheckpoint);
+            poisoned = true;
+        }
+        if poisoned {
+            self.poisoned.insert(attempt);
+        }
         self.send_to_coordinator(index, Message::Checkpoint(attempt, checkpoint));
+    }
+
+    /// Whether a run went on from a state that leads to a wrong result.
+    fn resumes_poisoned(&self, index: usize, attempt: AttemptId) -> bool {
+        let run = self.nodes[index].runs.get(&attempt);
+        let from = run.and_then(|run| run.grant.checkpoint);
+        let maker = from.and_then(|seq| self.oracle.savers.get(&seq));
+        maker.is_some_and(|maker| self.poisoned.contains(maker))
     }
 
     pub(crate) fn run_ends(&mut self, index: usize, attempt: AttemptId, generation: u64) {
@@ -352,7 +368,7 @@ impl World {
         let outcome = if took == run.grant.millis * 2 {
             Outcome::Inconclusive(Inconclusive::Deadline)
         } else {
-            self.outcome(index, task)
+            self.outcome(index, attempt, task)
         };
         let report = ReportIn {
             attempt,
@@ -374,7 +390,7 @@ impl World {
     }
 
     /// What the node says came out.
-    fn outcome(&mut self, index: usize, task: TaskId) -> Outcome {
+    fn outcome(&mut self, index: usize, attempt: AttemptId, task: TaskId) -> Outcome {
         let (clumsy, lies) = (self.nodes[index].clumsy, self.nodes[index].lies);
         if clumsy > 0 && self.rng.once_in(clumsy) {
             let cause = match self.rng.below(12) {
@@ -402,6 +418,13 @@ impl World {
             return Outcome::Returned(Output {
                 media_type: "text/plain".to_owned(),
                 body: Body::Inline(lie.to_le_bytes().to_vec()),
+            });
+        }
+        if self.resumes_poisoned(index, attempt) {
+            // Whoever goes on from it gets the same wrong bytes, in all honesty.
+            return Outcome::Returned(Output {
+                media_type: "text/plain".to_owned(),
+                body: Body::Inline(b"poisoned".to_vec()),
             });
         }
         self.clients.right_outcome(task)

@@ -204,6 +204,7 @@ impl World {
                 self.oracle.effect(&effect);
                 self.release(effect);
             }
+            self.oracle.step_left();
         }
     }
 
