@@ -1,8 +1,11 @@
 //! Answers whose body is a file, or a part of one.
 
 use axum::body::Body;
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,6 +15,13 @@ use super::Problem;
 
 /// Bytes read from the disk and handed to the socket at once.
 const PIECE_BYTES: usize = 128 << 10;
+
+/// What makes a browser keep bytes instead of showing or running them.
+const INERT: [(HeaderName, &str); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+    (CONTENT_DISPOSITION, "attachment"),
+];
 
 /// A part of a file: where it begins, and how many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +94,10 @@ fn respond(window: Window, len: u64, media_type: &str, body: Body) -> Response {
     let media_type = HeaderValue::from_str(media_type)
         .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_TYPE, media_type);
-    headers.insert(
-        "x-content-type-options",
-        HeaderValue::from_static("nosniff"),
-    );
+    // Nor may a browser take the bytes for a page of ours: they would act with its reader's rights.
+    for (name, value) in INERT {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CONTENT_LENGTH, window.len.into());
     if window.partial {
@@ -149,6 +159,20 @@ mod tests {
         headers.insert(RANGE, range.parse().unwrap());
         let window = window(&headers, 100).ok()?;
         Some((window.from, window.len, window.partial))
+    }
+
+    #[test]
+    fn no_browser_shows_what_a_guest_made() {
+        let page = b"<script>alert(1)</script>".to_vec();
+        let answer = of_bytes(&HeaderMap::new(), page, "text/html");
+        for (name, value) in INERT {
+            assert_eq!(answer.headers()[&name], value, "{name}");
+        }
+        assert!(
+            answer.headers()[CONTENT_SECURITY_POLICY]
+                .as_bytes()
+                .starts_with(b"sandbox;")
+        );
     }
 
     #[test]
