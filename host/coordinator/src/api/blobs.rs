@@ -11,6 +11,7 @@ use hearth_wire::record::Fact;
 use hearth_wire::{Body as WireBody, Digest, NodeId, Role, limits};
 
 use super::extract::Path;
+use super::problem::UPLOAD_OFFSET;
 use super::upload::{self, Part, Received};
 use super::{Caller, Problem, Shared, blocking, content};
 use crate::shell::Shell;
@@ -50,7 +51,8 @@ pub(super) async fn put(
     }
 }
 
-/// Tells whoever may upload whether it is needed. Who knows a digest has had the bytes.
+/// Tells how much of an upload is there, and whether a blob is there to those who may read it. To others
+/// it is not, as with `GET`.
 pub(super) async fn head(
     State(shell): Shared,
     caller: Caller,
@@ -60,7 +62,15 @@ pub(super) async fn head(
         owner: caller.owner.0,
         blob: digest,
     };
-    upload::state(shell.blobs.clone(), name).await
+    if may_read(&shell, &caller, digest) {
+        return upload::state(shell.blobs.clone(), name).await;
+    }
+    let store = shell.blobs.clone();
+    let begun = blocking(move || store.partial_offset(&name)).await?;
+    Ok(match begun {
+        Some(offset) => (StatusCode::NOT_FOUND, [(UPLOAD_OFFSET, offset)]).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    })
 }
 
 pub(super) async fn get(

@@ -465,3 +465,23 @@ async fn a_client_without_the_role_gets_no_session() {
     ));
     world.goes_on().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_learns_which_blobs_are_there() {
+    let world = World::new().await;
+    quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
+    let path: &Path = world.dir.path();
+    let author = join(&world.owner, world.addr(), Role::Author, "curious", path).await;
+    let addr = world.addr();
+    let there = format!("/v1/blobs/{}", manifest().component.digest);
+    for path in [there, format!("/v1/blobs/{}", Digest::of(b"nothing"))] {
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: {addr}\r\nconnection: close\r\n\r\n");
+        let answer = raw_as(&world.realm(), world.addr(), author.tls(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+        // The owner, who may read all, is told.
+        let known = raw(&world.realm(), world.addr(), &request).await;
+        let there = path.ends_with(&manifest().component.digest.to_string());
+        assert_eq!(known.starts_with("HTTP/1.1 200"), there, "{path}: {known}");
+    }
+    world.goes_on().await;
+}

@@ -153,11 +153,21 @@ pub(super) fn renewing(realm: &Path, addr: SocketAddr) -> Client {
 
 /// Sends the owner's request as it is, over TLS, and gives the answer as it is.
 pub(super) async fn raw(realm: &Path, addr: SocketAddr, request: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let own = RealmDir::open(realm)
         .unwrap()
         .admin_tls(unix_now())
         .unwrap();
+    raw_as(realm, addr, own, request).await
+}
+
+/// The same of another member.
+pub(super) async fn raw_as(
+    realm: &Path,
+    addr: SocketAddr,
+    own: TlsIdentity,
+    request: &str,
+) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let tls = client_tls(realm, own);
     let mut stream = connect(&endpoint(addr), &tls, Alpn::Http, WAIT)
         .await
