@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use hearth_identity::{BearerToken, BearerTokens, Peer, Verified};
 use hearth_net::http::guard::HostPolicy;
-use hearth_wire::{Hasher, KeyId, NodeId, Role};
+use hearth_wire::{Hasher, KeyId, NodeId, Role, UnixSeconds};
 
 use super::Problem;
+use crate::clock::unix_now;
+use crate::shell::Shell;
 use crate::views::JobView;
 
 /// Who asks.
@@ -24,6 +26,8 @@ pub(crate) struct Caller {
     pub(crate) node: NodeId,
     /// The local host is trusted like this process, because this process started it.
     pub(crate) local: bool,
+    /// The end of the certificate.
+    until: UnixSeconds,
 }
 
 impl Caller {
@@ -34,6 +38,7 @@ impl Caller {
             owner: peer.key_id(),
             node: peer.node(),
             local: false,
+            until: peer.not_after(),
         }
     }
 
@@ -44,6 +49,7 @@ impl Caller {
             owner: KeyId(node.0),
             node,
             local: true,
+            until: UnixSeconds(u64::MAX),
         }
     }
 
@@ -56,6 +62,7 @@ impl Caller {
             owner: KeyId(id),
             node: NodeId(id),
             local: false,
+            until: UnixSeconds(u64::MAX),
         }
     }
 
@@ -91,6 +98,41 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// What a caller was admitted by, for answers that go on long after.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    caller: Caller,
+    /// The listener without TLS and the token shown there.
+    token: Option<(PlainGate, HeaderValue)>,
+}
+
+impl Authority {
+    pub(crate) fn of(caller: Caller, token: Option<(PlainGate, HeaderValue)>) -> Self {
+        Self { caller, token }
+    }
+
+    /// Whether the caller would be admitted now.
+    pub(crate) fn holds(&self, shell: &Shell) -> bool {
+        match &self.token {
+            Some((gate, token)) => gate.bearer(Some(token)).is_ok_and(|now| now == self.caller),
+            None if self.caller.local => true,
+            None => {
+                unix_now() <= self.caller.until
+                    && !shell.trusted().policy.is_revoked(self.caller.node)
+            }
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Authority {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let authority = parts.extensions.get::<Self>().cloned();
+        authority.ok_or_else(Problem::unauthorized)
+    }
+}
+
 /// What the listener without TLS asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct PlainGate {
@@ -103,8 +145,11 @@ pub(crate) struct PlainGate {
 impl PlainGate {
     /// Who bears the token of this request.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let token = headers
-            .get(AUTHORIZATION)
+        self.bearer(headers.get(AUTHORIZATION))
+    }
+
+    fn bearer(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Problem> {
+        let token = authorization
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or_else(Problem::unauthorized)?;

@@ -13,6 +13,7 @@ use hearth_wire::record::Fact;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::auth::Authority;
 use super::extract::{Named, Path};
 use super::{Caller, Problem, Shared, jobs};
 use crate::shell::Shell;
@@ -20,6 +21,9 @@ use crate::views::{Happening, News, State as Shown, result_of_report};
 
 /// The job's status is sent at most this often; counts in between are skipped.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
+
+/// Whether the reader still may read is asked at most this often, a change of the policy apart.
+const JUDGE_EVERY: Duration = STATUS_EVERY;
 
 /// Between two comments on a quiet stream, so that proxies and clients see that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -38,6 +42,9 @@ struct Follower {
     last: Option<JobStatus>,
     /// What a job waits for may change with the policy.
     policy: watch::Receiver<u64>,
+    authority: Authority,
+    /// When the authority was last looked at.
+    judged: Instant,
     over: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -45,6 +52,7 @@ struct Follower {
 pub(super) async fn stream(
     State(shell): Shared,
     caller: Caller,
+    authority: Authority,
     Path(Named(job)): Path<Named<JobId>>,
 ) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
     let place = Arc::clone(&shell.followers).try_acquire_owned();
@@ -69,6 +77,8 @@ pub(super) async fn stream(
         told: now,
         last: None,
         policy,
+        authority,
+        judged: now,
         over: false,
         _place: place,
     };
@@ -102,6 +112,7 @@ impl Follower {
             tokio::select! {
                 () = shutdown.requested() => return None,
                 news = self.news.recv() => match news {
+                    _ if !self.may_go_on(false) => return None,
                     Ok(news) => {
                         if let Some(event) = self.hear(news) {
                             return Some(event);
@@ -115,15 +126,31 @@ impl Follower {
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
                 Ok(()) = self.policy.changed() => {
+                    if !self.may_go_on(true) {
+                        return None;
+                    }
                     self.due.get_or_insert(Instant::now());
                 }
                 () = wake => {
+                    if !self.may_go_on(false) {
+                        return None;
+                    }
                     if let Some(status) = self.status() {
                         return Some(JobEvent::Job(status));
                     }
                 }
             }
         }
+    }
+
+    /// Whether the reader would still be admitted.
+    fn may_go_on(&mut self, at_once: bool) -> bool {
+        let now = Instant::now();
+        if at_once || now >= self.judged + JUDGE_EVERY {
+            self.judged = now;
+            self.over = !self.authority.holds(&self.shell);
+        }
+        !self.over
     }
 
     /// The status, if it has changed; the stream ends behind the last one.

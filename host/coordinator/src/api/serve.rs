@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hearth_net::http::guard::{HostPolicy, check_request};
@@ -16,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::auth::Authority;
 use super::{Caller, PlainGate, Problem};
 use crate::shell::Shell;
 
@@ -98,6 +100,7 @@ fn admit(shell: &Shell, request: &mut Request) -> Result<(), Box<Response>> {
     };
     check_request(request).map_err(refuse)?;
     let origin = request.extensions().get::<Origin>().cloned();
+    let mut shown = None;
     let caller = match origin {
         Some(Origin::Local(caller)) => caller,
         Some(Origin::Member(caller, hosts)) => {
@@ -114,11 +117,17 @@ fn admit(shell: &Shell, request: &mut Request) -> Result<(), Box<Response>> {
             if is_open(request.uri().path()) {
                 return Ok(());
             }
-            gate.caller(request.headers())
-                .map_err(|problem| Box::new(problem.into_response()))?
+            let caller = gate
+                .caller(request.headers())
+                .map_err(|problem| Box::new(problem.into_response()))?;
+            let token = request.headers().get(AUTHORIZATION).cloned();
+            shown = token.map(|token| (gate, token));
+            caller
         }
         Some(Origin::Stranger) | None => return Ok(()),
     };
+    let authority = Authority::of(caller.clone(), shown);
+    request.extensions_mut().insert(authority);
     request.extensions_mut().insert(caller);
     Ok(())
 }

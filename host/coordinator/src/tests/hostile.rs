@@ -485,3 +485,27 @@ async fn nobody_learns_which_blobs_are_there() {
     }
     world.goes_on().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_reader_hears_no_more_events() {
+    let world = World::new().await;
+    let path: &Path = world.dir.path();
+    let observer = join(&world.owner, world.addr(), Role::Observer, "eye", path).await;
+    let reader = member(&world.realm(), world.addr(), &observer);
+    let job = quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
+    let path = format!("/v1/jobs/{}/events", job.job);
+    let mut events = reader.events(&path, None).await.unwrap();
+    events.next().await.unwrap().unwrap();
+    let home = hearth_identity::RealmDir::open(&world.realm()).unwrap();
+    let id = observer.node_id();
+    home.revoke(crate::clock::unix_now(), |list| list.nodes.push(id))
+        .unwrap();
+    let end = async { while let Some(Ok(_)) = events.next().await {} };
+    tokio::time::timeout(WAIT, end).await.expect("it goes on");
+    assert_eq!(
+        status(&world.owner, job.job).await.state,
+        hearth_wire::api::JobState::Open
+    );
+    cancel_all(&world).await;
+    world.goes_on().await;
+}
