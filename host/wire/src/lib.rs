@@ -40,7 +40,7 @@ pub use input_set::{
     InputIndex, InputSet, InputSetError, InputSetWriter, content_id, input_leaf, read_index,
 };
 pub use job::{JobOptions, JobSpec, Placement, Priority, TrustPolicy};
-pub use outcome::{Inconclusive, Outcome, Output, Resource, TaskError, TrapKind};
+pub use outcome::{Inconclusive, Outcome, Output, Overrun, Resource, TaskError, TrapKind};
 pub use policy::{
     AuthorEntry, Invitation, InvitationNonce, NodePublicKey, ParsePublicKeyError, Policy,
     PolicyBundle, PublicKey, Redemption, Revocations, Role, Signed,

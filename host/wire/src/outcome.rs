@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Digest, Hasher};
+use crate::{Body, Digest, Hasher, TaskLimits, limits};
 
 /// How an attempt ended.
 ///
@@ -218,6 +218,80 @@ impl TaskError {
             Self::NotGranted(text) => (1, text.as_deref()),
             Self::Failed(text) => (2, text.as_deref()),
             Self::Other(text) => (3, text.as_deref()),
+        }
+    }
+}
+
+/// What no honest host says of the end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Overrun {
+    /// More compute than was granted.
+    #[error("fuel {used} used of {granted}")]
+    Fuel {
+        /// Used.
+        used: u64,
+        /// Granted.
+        granted: u64,
+    },
+    /// More output than was granted.
+    #[error("an output of {bytes} bytes, {granted} are granted")]
+    Output {
+        /// Returned.
+        bytes: u64,
+        /// Granted.
+        granted: u64,
+    },
+    /// A media type that says nothing, too much, or steers a terminal.
+    #[error("a media type that is none")]
+    MediaType,
+    /// A text beyond its limit.
+    #[error("an error text beyond its limit")]
+    Text,
+}
+
+impl TaskLimits {
+    /// Checks the compute of an attempt, all its predecessors' included.
+    ///
+    /// # Errors
+    ///
+    /// [`Overrun::Fuel`].
+    pub fn check_fuel(&self, used: u64) -> Result<(), Overrun> {
+        let granted = self.fuel;
+        if used > granted {
+            return Err(Overrun::Fuel { used, granted });
+        }
+        Ok(())
+    }
+
+    /// Checks what a guest returned: how to read it, and how many bytes.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Overrun`].
+    pub fn check_output(&self, media_type: &str, bytes: u64) -> Result<(), Overrun> {
+        let granted = self.output_bytes;
+        if bytes > granted {
+            return Err(Overrun::Output { bytes, granted });
+        }
+        let fits = (1..=limits::NAME_BYTES_MAX).contains(&media_type.len());
+        if !fits || media_type.contains(char::is_control) {
+            return Err(Overrun::MediaType);
+        }
+        Ok(())
+    }
+}
+
+impl TaskError {
+    /// Checks the text of an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Overrun::Text`].
+    pub fn check(&self) -> Result<(), Overrun> {
+        match self.parts() {
+            (_, Some(text)) if text.len() > limits::ERROR_TEXT_BYTES_MAX => Err(Overrun::Text),
+            _ => Ok(()),
         }
     }
 }

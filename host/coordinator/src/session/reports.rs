@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hearth_core::ReportIn;
 use hearth_identity::{accept_local_reports, verify_reports};
 use hearth_wire::message::{Refusal, Report, ReportBatch};
-use hearth_wire::{Body, EngineId, Inconclusive, JobId, Outcome, TaskError, limits};
+use hearth_wire::{Body, EngineId, Inconclusive, JobId, Outcome, Overrun, TaskLimits, limits};
 
 use super::{Member, protocol};
 use crate::shell::{JobFacts, Shell};
@@ -67,6 +67,16 @@ fn refuse(shell: &Shell, problem: impl ToString) -> Refusal {
     protocol(problem.to_string())
 }
 
+/// More than any manifest grants.
+const LIMITS_MAX: TaskLimits = TaskLimits {
+    fuel: u64::MAX,
+    memory_bytes: limits::MEMORY_BYTES_MAX,
+    table_elements: u32::MAX,
+    output_bytes: limits::OUTPUT_BYTES_MAX,
+    log_bytes: u64::MAX,
+    checkpoint_bytes: limits::CHECKPOINT_BYTES_MAX,
+};
+
 /// Why a report is not about what it should be about.
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
@@ -76,8 +86,8 @@ enum Unfit {
     Engine,
     #[error("more bytes inline than allowed")]
     Inline,
-    #[error("more output than the manifest allows")]
-    Output,
+    #[error(transparent)]
+    Overrun(#[from] Overrun),
     #[error("an output that was not uploaded before")]
     NotUploaded,
     #[error("a text above its limit")]
@@ -98,23 +108,18 @@ async fn fits(
     if report.chain.len() > limits::CHECKPOINT_CHAIN_MAX {
         return Err(Unfit::Chain);
     }
-    let text = match &report.outcome {
-        Outcome::Refused(
-            TaskError::InvalidInput(text)
-            | TaskError::NotGranted(text)
-            | TaskError::Failed(text)
-            | TaskError::Other(text),
-        ) => text.as_deref(),
+    match &report.outcome {
+        Outcome::Refused(error) => error.check()?,
         Outcome::Inconclusive(
             Inconclusive::HostFault(text)
             | Inconclusive::Declined(text)
             | Inconclusive::Unfit(text),
-        ) => Some(text.as_str()),
-        _ => None,
-    };
-    if text.is_some_and(|text| text.len() > limits::ERROR_TEXT_BYTES_MAX) {
-        return Err(Unfit::Text);
+        ) if text.len() > limits::ERROR_TEXT_BYTES_MAX => return Err(Unfit::Text),
+        _ => {}
     }
+    // A job that is forgotten had some limits.
+    let granted = facts.map_or(LIMITS_MAX, |facts| facts.release.manifest.limits);
+    granted.check_fuel(report.fuel_used)?;
     if let Some(facts) = facts
         && facts
             .content(report.task)
@@ -128,15 +133,7 @@ async fn fits(
     if !output.body.within_limit() {
         return Err(Unfit::Inline);
     }
-    if output.media_type.len() > limits::NAME_BYTES_MAX {
-        return Err(Unfit::Text);
-    }
-    let allowed = facts.map_or(limits::OUTPUT_BYTES_MAX, |facts| {
-        facts.release.manifest.limits.output_bytes
-    });
-    if output.body.len() > allowed {
-        return Err(Unfit::Output);
-    }
+    granted.check_output(&output.media_type, output.body.len())?;
     if is_stored(shell, &output.body).await {
         Ok(())
     } else {

@@ -240,7 +240,7 @@ async fn forged_reports_end_the_session_and_change_nothing() {
         ("content", "content id"),
         ("engine", "engine"),
         ("inline", "limit of body"),
-        ("output", "more output than the manifest allows"),
+        ("output", "are granted"),
         ("blob", "not uploaded"),
         ("text", "limit of error text"),
     ];
@@ -507,5 +507,39 @@ async fn a_revoked_reader_hears_no_more_events() {
         hearth_wire::api::JobState::Open
     );
     cancel_all(&world).await;
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_that_no_honest_node_makes_end_the_session() {
+    let world = World::new().await;
+    let joined = world.join("liar").await;
+    let path = joined.path().to_owned();
+    drop(joined);
+    for (what, problem) in [
+        ("fuel", "fuel"),
+        ("empty", "media type"),
+        ("control", "media type"),
+    ] {
+        break_into_new_job(&world).await;
+        let dir = hearth_identity::NodeDir::open(&path).unwrap();
+        let mut node = FakeNode::working(&world.realm(), world.addr(), dir, 1, Vec::new()).await;
+        let lease = node.leases().await.remove(0);
+        let mut report = node.report(&lease);
+        let hearth_wire::Outcome::Returned(output) = &mut report.outcome else {
+            panic!("honest nodes return");
+        };
+        match what {
+            "fuel" => report.fuel_used = manifest().limits.fuel + 1,
+            "empty" => output.media_type.clear(),
+            _ => output.media_type = "text/plain\u{1b}[2J".to_owned(),
+        }
+        node.send_reports(&[report]).await;
+        match node.refusal().await {
+            Refusal::Protocol(text) => assert!(text.contains(problem), "{what}: {text}"),
+            other => panic!("{what}: {other:?}"),
+        }
+        cancel_all(&world).await;
+    }
     world.goes_on().await;
 }

@@ -1,8 +1,8 @@
 //! What a node believes of a runner: outcomes of attempts that it gave to it, within their limits.
 
-use hearth_wire::limits::{ERROR_TEXT_BYTES_MAX, NAME_BYTES_MAX};
+use hearth_wire::limits::ERROR_TEXT_BYTES_MAX;
 use hearth_wire::runner::{Finished, RunOutcome};
-use hearth_wire::{AttemptId, Inconclusive, TaskError, TaskLimits};
+use hearth_wire::{AttemptId, Inconclusive, Overrun, TaskLimits};
 
 /// The end of an attempt that says nothing about its task.
 pub(super) fn ended(attempt: AttemptId, why: Inconclusive) -> Finished {
@@ -21,38 +21,14 @@ pub(super) fn ended(attempt: AttemptId, why: Inconclusive) -> Finished {
 ///
 /// What no honest runner can have said: the runner is then replaced and the attempt run again.
 pub(super) fn judge(finished: &mut Finished, limits: &TaskLimits) -> Result<(), String> {
-    if finished.fuel_used > limits.fuel {
-        return Err(format!(
-            "fuel {} used of {}",
-            finished.fuel_used, limits.fuel
-        ));
-    }
+    let text = |overrun: Overrun| overrun.to_string();
+    limits.check_fuel(finished.fuel_used).map_err(text)?;
     match &mut finished.outcome {
         RunOutcome::Returned { media_type, bytes } => {
-            if bytes.len() as u64 > limits.output_bytes {
-                return Err(format!(
-                    "an output of {} bytes, {} are granted",
-                    bytes.len(),
-                    limits.output_bytes
-                ));
-            }
-            let fits = (1..=NAME_BYTES_MAX).contains(&media_type.len());
-            if !fits || media_type.contains(char::is_control) {
-                return Err("a media type that is none".to_owned());
-            }
+            let checked = limits.check_output(media_type, bytes.len() as u64);
+            checked.map_err(text)?;
         }
-        RunOutcome::Refused(error) => {
-            let (TaskError::InvalidInput(text)
-            | TaskError::NotGranted(text)
-            | TaskError::Failed(text)
-            | TaskError::Other(text)) = error;
-            if text
-                .as_ref()
-                .is_some_and(|t| t.len() > ERROR_TEXT_BYTES_MAX)
-            {
-                return Err("an error text beyond its limit".to_owned());
-            }
-        }
+        RunOutcome::Refused(error) => error.check().map_err(text)?,
         RunOutcome::Inconclusive(
             Inconclusive::HostFault(text)
             | Inconclusive::Unfit(text)
@@ -76,6 +52,8 @@ pub(crate) fn cut(text: &mut String, max: usize) {
 
 #[cfg(test)]
 mod tests {
+    use hearth_wire::TaskError;
+
     use super::*;
 
     #[test]
