@@ -214,7 +214,8 @@ pub struct TrustedRelease {
     pub id: ReleaseId,
     /// What the author says about the component. Checked against every limit.
     pub manifest: Manifest,
-    /// The bytes as received.
+    /// The manifest's bytes as received, with the signatures that were verified, the author's first. Others
+    /// prove nothing now, and must not be held against the author when their keys are known one day.
     pub release: Release,
     /// Who signed it.
     pub author: KeyId,
@@ -251,7 +252,8 @@ pub fn sign_release(manifest: &Manifest, key: &SigningKey) -> Result<Release, Ma
 
 /// Verifies that a trusted author signed `release`, and that it may run now and here.
 ///
-/// One trusted signature is enough; one that does not fit its known author is one too many.
+/// One trusted signature is enough; one that does not fit its known author is one too many, and so is one of
+/// an author who was revoked, if it is that author's: anybody can write a key's name beside some bytes.
 ///
 /// # Errors
 ///
@@ -277,7 +279,7 @@ pub fn verify_release(
     {
         return Err(ReleaseError::RevokedRelease { release: id });
     }
-    let signer = signer(release, trust, now)?;
+    let (signer, signatures) = signer(release, trust, now)?;
     let manifest = release.parse_manifest().map_err(ReleaseError::Malformed)?;
     manifest.check()?;
     if let Some(bound) = manifest.realm
@@ -299,7 +301,10 @@ pub fn verify_release(
         id,
         valid_until: signer.until.min(manifest.not_after),
         manifest,
-        release: release.clone(),
+        release: Release {
+            manifest: release.manifest.clone(),
+            signatures,
+        },
         author: signer.key,
         author_name: signer.name,
     }))
@@ -319,16 +324,20 @@ struct Signer {
     until: UnixSeconds,
 }
 
-/// The first trusted author who signed, once every signature has been looked at.
-fn signer(release: &Release, trust: &Trust, now: UnixSeconds) -> Result<Signer, ReleaseError> {
-    let mut trusted = None;
-    let mut lapsed = None;
+/// The first trusted author who signed, once every signature has been looked at; and the signatures that are
+/// what they say, that author's first.
+fn signer(
+    release: &Release,
+    trust: &Trust,
+    now: UnixSeconds,
+) -> Result<(Signer, Vec<Signature>), ReleaseError> {
+    let (mut trusted, mut lapsed, mut revoked) = (None, None, None);
+    let mut verified: Vec<Signature> = Vec::new();
     for signature in &release.signatures {
         let key = signature.key;
-        if trust.is_revoked(key) {
-            return Err(ReleaseError::RevokedAuthor { key });
-        }
         let Some(author) = trust.author(key) else {
+            // Without the key's bytes nobody can tell whether this is its signature.
+            revoked = revoked.or(trust.is_revoked(key).then_some(key));
             continue;
         };
         let name = author.name().to_owned();
@@ -340,15 +349,28 @@ fn signer(release: &Release, trust: &Trust, now: UnixSeconds) -> Result<Signer, 
         ) {
             return Err(ReleaseError::BadSignature { author: name });
         }
+        if trust.is_revoked(key) {
+            return Err(ReleaseError::RevokedAuthor { key });
+        }
+        let first = trusted.is_none();
         match author.check(now) {
             Ok(until) => trusted = trusted.or(Some(Signer { key, name, until })),
             Err(error) => lapsed = lapsed.or(Some(error)),
         }
+        if first && trusted.is_some() {
+            verified.insert(0, signature.clone());
+        } else {
+            verified.push(signature.clone());
+        }
+    }
+    if let Some(signer) = trusted {
+        return Ok((signer, verified));
     }
     let keys: Vec<_> = release.signatures.iter().map(|s| s.key).collect();
-    trusted.ok_or(match lapsed {
-        Some(error) => error,
-        None if keys.is_empty() => ReleaseError::Unsigned,
-        None => ReleaseError::UnknownAuthor { keys },
+    Err(match (lapsed, revoked) {
+        (Some(error), _) => error,
+        (None, Some(key)) => ReleaseError::RevokedAuthor { key },
+        (None, None) if keys.is_empty() => ReleaseError::Unsigned,
+        (None, None) => ReleaseError::UnknownAuthor { keys },
     })
 }

@@ -223,3 +223,62 @@ async fn what_was_revoked_while_nobody_ran_is_over_at_the_start() {
     timeout(WAIT, shut_out).await.unwrap();
     running.stop().await;
 }
+
+/// Whoever has a release can publish it again with a signature of its own beside the author's; that one's
+/// revocation must not take the author's work with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_co_signer_who_is_revoked_takes_no_release_of_others_along() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let home = RealmDir::open(&realm).unwrap();
+    let mallory = SigningKey::generate().unwrap();
+    let mut authors = set_authors(&realm, Vec::new());
+    authors.push(hearth_wire::AuthorEntry {
+        key: mallory.public(),
+        name: "mallory".to_owned(),
+        ..authors[0].clone()
+    });
+    set_authors(&realm, authors);
+    let release = publish(&realm, &owner).await;
+    let own = sign_release(&manifest(), &home.author_key().unwrap()).unwrap();
+    assert_eq!(own.id(), release);
+    let mut theirs = manifest();
+    theirs.version = "mallory's".to_owned();
+    let theirs = sign_release(&theirs, &mallory).unwrap();
+    let both = Release {
+        signatures: [
+            sign_release(&manifest(), &mallory).unwrap().signatures,
+            own.signatures.clone(),
+        ]
+        .concat(),
+        ..own.clone()
+    };
+    // Once the coordinator knows the new author, it takes both.
+    let known = async {
+        while post(&owner, &theirs).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(WAIT, known).await.unwrap();
+    post(&owner, &both).await.unwrap();
+    let inputs = upload_inputs(&owner, &[b"one".to_vec()]).await;
+    let job = submit(&owner, release, inputs, JobOptions::default())
+        .await
+        .unwrap();
+    home.revoke(unix_now(), |list| list.authors.push(mallory.id()))
+        .unwrap();
+    let revoked = async {
+        while post(&owner, &theirs).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(WAIT, revoked).await.unwrap();
+    let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
+    let node = FakeNode::working(&realm, running.addr(), joined, 1, Vec::new()).await;
+    let worker = tokio::spawn(node.work());
+    assert_eq!(closed(&owner, job.job).await.counts.settled, 1);
+    running.stop().await;
+    worker.await.unwrap();
+}

@@ -97,6 +97,50 @@ fn one_bad_signature_of_a_known_author_is_one_too_many() {
 }
 
 #[test]
+fn a_revoked_key_counts_only_where_it_has_signed() {
+    let realm = Realm::new();
+    let other = SigningKey::generate().unwrap();
+    let entry = AuthorEntry {
+        key: other.public(),
+        name: "Grace".to_owned(),
+        not_after: later(DAY),
+    };
+    let revoked = |policy: &mut hearth_wire::Policy| policy.revoked_authors.push(other.id());
+    let state = realm.dir.update_policy(None, NOW, revoked).unwrap();
+    let mut release = sign_release(&manifest(), &realm.author()).unwrap();
+    // Only the key's name, put in front by somebody else.
+    let garbage = Signature {
+        key: other.id(),
+        bytes: vec![0; 64],
+    };
+    release.signatures.insert(0, garbage);
+    let verified = verify_release(&release, &state.trust(), NOW).unwrap();
+    assert_eq!(verified.author, realm.author().id());
+    assert_eq!(verified.release.signatures, release.signatures[1..]);
+    // What was verified is told apart, the author's signature first, for whoever keeps the release.
+    let state = realm
+        .dir
+        .update_policy(None, NOW, |policy| {
+            policy.revoked_authors.clear();
+            policy.authors.push(AuthorEntry {
+                not_after: UnixSeconds(NOW.0 - 1),
+                ..entry
+            });
+        })
+        .unwrap();
+    release.signatures[0].bytes = other.sign(Domain::Release, &release.manifest);
+    let verified = verify_release(&release, &state.trust(), NOW).unwrap();
+    let keys: Vec<_> = verified.release.signatures.iter().map(|s| s.key).collect();
+    assert_eq!(keys, [realm.author().id(), other.id()]);
+    // Its own signature counts.
+    let state = realm.dir.update_policy(None, NOW, revoked).unwrap();
+    assert_eq!(
+        refusal(&release, &state.trust(), NOW),
+        ReleaseError::RevokedAuthor { key: other.id() }
+    );
+}
+
+#[test]
 fn times_of_the_manifest_are_kept() {
     let realm = Realm::new();
     let trust = realm.state().trust();

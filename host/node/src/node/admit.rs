@@ -132,6 +132,7 @@ impl Admission {
                 .map(|verified| (verified.author, verified.valid_until))
                 .map_err(|error| error.to_string()),
             None => {
+                // The coordinator has verified it, and puts the author's signature first.
                 let author = release.signatures.first().map(|signature| signature.key);
                 manifest
                     .check()
