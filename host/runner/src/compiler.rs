@@ -2,7 +2,8 @@
 
 use std::os::unix::net::UnixStream;
 
-use hearth_sandbox::{Allocation, Profile, Sandbox, SandboxConfig, admit};
+use hearth_sandbox::{Allocation, CompileError, Profile, Sandbox, SandboxConfig, admit};
+use hearth_wire::limits::ARTEFACT_BYTES_MAX;
 use hearth_wire::runner::{CompileReply, CompileRequest};
 
 use crate::confine::{self, Limits};
@@ -76,9 +77,8 @@ fn compile(request: &CompileRequest, profile: Profile) -> CompileReply {
         Err(error) => return CompileReply::Failed(error.to_string()),
     };
     match sandbox.compile(&admitted) {
-        Ok(artefact) => CompileReply::Compiled {
-            artefact: artefact.into_bytes(),
-        },
+        Ok(artefact) => answer(artefact.into_bytes()),
+        Err(error @ CompileError::System(_)) => CompileReply::Failed(error.to_string()),
         // It was admitted, so what is left are function bodies and types that do not fit.
         Err(error) => CompileReply::Unfit(error.to_string()),
     }

@@ -59,10 +59,33 @@ pub struct Program {
     run: ComponentExportIndex,
 }
 
-/// The compiler gave up. The author is to blame, if not the memory or time of the process.
+/// The compiler gave up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("compiler: {0}")]
-pub struct CompileError(String);
+#[non_exhaustive]
+pub enum CompileError {
+    /// The component cannot be compiled: the author is to blame.
+    #[error("compiler: {0}")]
+    Unfit(String),
+    /// This machine did not give what compiling takes, memory mostly.
+    #[error("the system does not give what compiling takes: {0}. Free memory on this machine")]
+    System(String),
+}
+
+impl CompileError {
+    fn of(error: &wasmtime::Error) -> Self {
+        let text = format!("{error:#}");
+        let system = error.chain().any(|cause| {
+            cause.is::<std::io::Error>()
+                || cause.is::<rustix::io::Errno>()
+                || cause.is::<wasmtime::OutOfMemory>()
+        });
+        if system {
+            Self::System(text)
+        } else {
+            Self::Unfit(text)
+        }
+    }
+}
 
 /// An artefact is not for this engine, or what it imports is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,11 +134,11 @@ impl Sandbox {
     ///
     /// [`CompileError`] if the compiler refuses it or it does not fit the world after all.
     pub fn compile(&self, component: &Admitted<'_>) -> Result<Artefact, CompileError> {
-        let fail = |error: wasmtime::Error| CompileError(format!("{error:#}"));
+        let fail = |error: wasmtime::Error| CompileError::of(&error);
         let compiled =
             Component::from_binary(&self.inner.engine, component.bytes()).map_err(fail)?;
         let Some(required) = compiled.resources_required() else {
-            return Err(CompileError(
+            return Err(CompileError::Unfit(
                 "it imports core modules, which this host does not offer".to_owned(),
             ));
         };
@@ -124,13 +147,15 @@ impl Sandbox {
             ("tables", required.num_tables, rules::TABLES_MAX),
         ] {
             if got > max {
-                return Err(CompileError(format!(
+                return Err(CompileError::Unfit(format!(
                     "{what}: {got}, at most {max} allowed"
                 )));
             }
         }
         self.link(&compiled).map_err(fail)?;
-        compiled.serialize().map(Artefact::new).map_err(fail)
+        // Nothing that the author wrote is looked at any more.
+        let artefact = compiled.serialize().map(Artefact::new);
+        artefact.map_err(|error| CompileError::System(format!("{error:#}")))
     }
 
     /// Maps an artefact and links its imports.
@@ -183,5 +208,29 @@ impl Program {
 
     pub(crate) fn run(&self) -> &ComponentExportIndex {
         &self.run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_not_held_against_the_author() {
+        let no_memory =
+            || std::io::Error::from_raw_os_error(rustix::io::Errno::NOMEM.raw_os_error());
+        let system: [wasmtime::Error; 3] = [
+            no_memory().into(),
+            rustix::io::Errno::NOMEM.into(),
+            wasmtime::Error::from(no_memory()).context("publishing code"),
+        ];
+        for error in &system {
+            assert!(
+                matches!(CompileError::of(error), CompileError::System(_)),
+                "{error:#}"
+            );
+        }
+        let author = wasmtime::Error::msg("code for function is too large");
+        assert!(matches!(CompileError::of(&author), CompileError::Unfit(_)));
     }
 }
