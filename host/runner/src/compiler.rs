@@ -83,3 +83,38 @@ fn compile(request: &CompileRequest, profile: Profile) -> CompileReply {
         Err(error) => CompileReply::Unfit(error.to_string()),
     }
 }
+
+/// Machine code that no frame holds can be given to no runner.
+fn answer(artefact: Vec<u8>) -> CompileReply {
+    let bytes = artefact.len();
+    if bytes > ARTEFACT_BYTES_MAX {
+        return CompileReply::Unfit(format!(
+            "machine code of {bytes} bytes, at most {ARTEFACT_BYTES_MAX} are allowed"
+        ));
+    }
+    CompileReply::Compiled { artefact }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_wire::limits::RUNNER_FRAME_BYTES_MAX;
+    use hearth_wire::runner::ToRunner;
+    use hearth_wire::{Digest, codec};
+
+    use super::*;
+
+    #[test]
+    fn machine_code_that_no_frame_holds_is_unfit() {
+        let CompileReply::Compiled { artefact } = answer(vec![0; ARTEFACT_BYTES_MAX]) else {
+            panic!("the largest fits");
+        };
+        let component = Digest::default();
+        let load = codec::encode(&ToRunner::Load {
+            component,
+            artefact,
+        });
+        assert!(load.len() <= RUNNER_FRAME_BYTES_MAX);
+        let reply = answer(vec![0; ARTEFACT_BYTES_MAX + 1]);
+        assert!(matches!(reply, CompileReply::Unfit(text) if text.contains("machine code")));
+    }
+}
