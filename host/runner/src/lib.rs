@@ -25,5 +25,5 @@ mod tests;
 pub use compiler::{CompilerOptions, serve_compiler};
 pub use confine::{Confine, ConfineError};
 pub use frame::{read_frame, write_frame};
-pub use inherit::inherited_stream;
+pub use inherit::{inherited_stream, without_strays};
 pub use serve::{RunnerError, RunnerOptions, serve_runner};

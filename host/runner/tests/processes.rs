@@ -200,7 +200,10 @@ fn confined_runner_runs_what_a_confined_compiler_made() {
 
 fn runner_holds_no_descriptor_but_its_stream() {
     // A secret that the parent holds open must not reach the child.
-    let _secret = fs::File::open("/etc/hostname").unwrap();
+    let secret = fs::File::open("/etc/hostname").unwrap();
+    // Nor one that whoever opened it did not mark, as libraries in C do.
+    rustix::io::fcntl_setfd(&secret, rustix::io::FdFlags::empty()).unwrap();
+    let (request, compiler) = spawn("child-compiler");
     let (stream, child) = spawn("child-runner");
     let node = Node::new(stream);
     let folder = format!("/proc/{}", child.id());
@@ -276,6 +279,25 @@ fn compiler_without_memory_dies_alone() {
 fn compiler_without_time_is_told_by_its_signal() {
     use std::os::unix::process::ExitStatusExt;
     let (mut stream, child) = spawn("child-hasty-compiler");
+    // A compiler closes it before it waits for its request.
+    let folder = format!("/proc/{}/fd", compiler.id());
+    let begun = Instant::now();
+    let clean = || {
+        let open = fs::read_dir(&folder).unwrap().flatten();
+        let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        !targets
+            .map(|target| target.to_string_lossy().into_owned())
+            .any(|t| t.contains("hostname"))
+    };
+    while !clean() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "a compiler keeps it"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(request);
+    assert!(wait(compiler).success());
     let large =
         component_with(&"(func (param i32) (result i32) (loop (br_if 0 (i32.popcnt (i32.div_s (local.get 0) (i32.const 7))))) (i32.rem_u (local.get 0) (i32.const 9)))".repeat(190_000));
     let _ = hearth_runner::write_frame(&mut stream, &compile_request(large));

@@ -3,7 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use hearth_runner::{CompilerOptions, Confine, RunnerOptions, serve_compiler, serve_runner};
+use hearth_runner::{
+    CompilerOptions, Confine, RunnerOptions, serve_compiler, serve_runner, without_strays,
+};
 use hearth_sandbox::Profile;
 
 use super::args::{CompilerArgs, RunnerArgs};
@@ -12,6 +14,7 @@ use super::exit::{Context, Failure, Kind};
 
 /// Runs attempts for the node at the other end of the inherited socket.
 pub(crate) fn runner(args: &RunnerArgs, fd: BorrowedFd<'_>) -> Result<(), Failure> {
+    without_strays().context(Kind::Failed, "descriptors of the parent")?;
     let stream = inherited(fd).context(
         Kind::Failed,
         "a runner is started by a node, with a socket as its standard input",
@@ -30,6 +33,7 @@ pub(crate) fn runner(args: &RunnerArgs, fd: BorrowedFd<'_>) -> Result<(), Failur
 
 /// Compiles one component for the node at the other end of the inherited socket.
 pub(crate) fn compiler(args: &CompilerArgs, fd: BorrowedFd<'_>) -> Result<(), Failure> {
+    without_strays().context(Kind::Failed, "descriptors of the parent")?;
     let stream = inherited(fd).context(
         Kind::Failed,
         "a compiler is started by a node, with a socket as its standard input",
