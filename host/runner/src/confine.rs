@@ -30,6 +30,18 @@ pub(crate) struct Limits {
     pub(crate) cpu_seconds: Option<u64>,
 }
 
+/// Puts up landlock and no other wall, so that a test sees what landlock alone refuses; `false` if this
+/// system does not have it.
+///
+/// # Errors
+///
+/// [`ConfineError`].
+#[doc(hidden)]
+#[cfg(target_os = "linux")]
+pub fn confine_by_landlock_alone() -> Result<bool, ConfineError> {
+    linux::landlock()
+}
+
 /// Puts up every wall that this system has, and tells which stand.
 pub(crate) fn confine(confine: Confine, limits: Limits) -> Result<Confinement, ConfineError> {
     match confine {

@@ -23,6 +23,9 @@ mod slots;
 mod tests;
 
 pub use compiler::{CompilerOptions, serve_compiler};
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub use confine::confine_by_landlock_alone;
 pub use confine::{Confine, ConfineError};
 pub use frame::{read_frame, write_frame};
 pub use inherit::{inherited_stream, without_strays};

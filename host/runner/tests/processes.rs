@@ -12,9 +12,11 @@ use std::process::{Child, Command, Stdio, exit};
 use std::time::{Duration, Instant};
 
 use hearth_runner::{
-    CompilerOptions, RunnerOptions, inherited_stream, serve_compiler, serve_runner,
+    CompilerOptions, RunnerOptions, confine_by_landlock_alone, inherited_stream, serve_compiler,
+    serve_runner,
 };
 use hearth_wire::runner::{CompileReply, ToRunner};
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr};
 use support::{Node, compile, compile_request, component, component_with, echoed, run};
 
 fn main() {
@@ -23,6 +25,10 @@ fn main() {
         Some("child-prober") => {
             serve_runner(inherited_stream().unwrap(), &options()).unwrap();
             exit(probe());
+        }
+        Some("child-behind-landlock") => {
+            assert!(confine_by_landlock_alone().unwrap(), "it is there");
+            exit(probe_landlock());
         }
         Some("child-compiler") => {
             serve_compiler(inherited_stream().unwrap(), &CompilerOptions::default()).unwrap();
@@ -50,6 +56,10 @@ fn tests(filter: Option<&str>) {
         (
             "confined_process_can_open_connect_and_execute_nothing",
             confined_process_can_open_connect_and_execute_nothing,
+        ),
+        (
+            "landlock_alone_refuses_files_programs_and_connections",
+            landlock_alone_refuses_files_programs_and_connections,
         ),
         (
             "confined_runner_runs_what_a_confined_compiler_made",
@@ -168,12 +178,75 @@ fn confined_process_can_open_connect_and_execute_nothing() {
         walls.no_new_privileges && walls.seccomp && walls.rlimits,
         "{walls:?}"
     );
+    assert_eq!(walls.landlock, has_landlock(), "{walls:?}");
     drop(node);
     let output = child.wait_with_output().unwrap();
     assert!(
         output.status.success(),
         "it could: {}",
         String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+/// Whether this kernel has landlock and lets it be used.
+fn has_landlock() -> bool {
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let rules = rules.handle_access(AccessFs::from_all(ABI::V1));
+    rules.and_then(Ruleset::create).is_ok()
+}
+
+/// Landlock on connections came later.
+fn has_landlock_for_networks() -> bool {
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let rules = rules.handle_access(AccessNet::ConnectTcp);
+    rules.and_then(Ruleset::create).is_ok()
+}
+
+/// Behind landlock and nothing else; the number of what is not refused.
+fn probe_landlock() -> i32 {
+    let mut tried = vec![
+        ("open a file", fs::File::open("/etc/passwd").err()),
+        ("open itself", fs::File::open("/proc/self/maps").err()),
+        ("list a folder", fs::read_dir("/").err()),
+        ("write a file", fs::write("/tmp/hearth-probe", b"x").err()),
+        (
+            "make a folder",
+            fs::create_dir("/tmp/hearth-probe-folder").err(),
+        ),
+        ("execute", Command::new("/bin/true").status().err()),
+    ];
+    // To ask is to make a ruleset, which no wall here forbids.
+    if has_landlock_for_networks() {
+        tried.push(("connect", TcpStream::connect("127.0.0.1:9").err()));
+    }
+    let mut holes = 0;
+    for (what, error) in tried {
+        let refused = error.as_ref().map(std::io::Error::kind);
+        if refused != Some(std::io::ErrorKind::PermissionDenied) {
+            println!("{what}: {error:?}");
+            holes += 1;
+        }
+    }
+    // Seccomp is not what refused: it would refuse this too.
+    if UnixStream::pair().is_err() {
+        println!("another wall stands");
+        holes += 1;
+    }
+    holes
+}
+
+fn landlock_alone_refuses_files_programs_and_connections() {
+    if !has_landlock() {
+        println!("skipped: this kernel has no landlock");
+        return;
+    }
+    let (_stream, child) = spawn("child-behind-landlock");
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "not refused: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
     );
 }
 
@@ -206,6 +279,25 @@ fn runner_holds_no_descriptor_but_its_stream() {
     let (request, compiler) = spawn("child-compiler");
     let (stream, child) = spawn("child-runner");
     let node = Node::new(stream);
+    // A compiler closes it before it waits for its request.
+    let folder = format!("/proc/{}/fd", compiler.id());
+    let begun = Instant::now();
+    let clean = || {
+        let open = fs::read_dir(&folder).unwrap().flatten();
+        let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        !targets
+            .map(|target| target.to_string_lossy().into_owned())
+            .any(|t| t.contains("hostname"))
+    };
+    while !clean() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "a compiler keeps it"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(request);
+    assert!(wait(compiler).success());
     let folder = format!("/proc/{}", child.id());
     let mut sockets = Vec::new();
     for entry in fs::read_dir(format!("{folder}/fd")).unwrap() {
@@ -279,25 +371,6 @@ fn compiler_without_memory_dies_alone() {
 fn compiler_without_time_is_told_by_its_signal() {
     use std::os::unix::process::ExitStatusExt;
     let (mut stream, child) = spawn("child-hasty-compiler");
-    // A compiler closes it before it waits for its request.
-    let folder = format!("/proc/{}/fd", compiler.id());
-    let begun = Instant::now();
-    let clean = || {
-        let open = fs::read_dir(&folder).unwrap().flatten();
-        let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-        !targets
-            .map(|target| target.to_string_lossy().into_owned())
-            .any(|t| t.contains("hostname"))
-    };
-    while !clean() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "a compiler keeps it"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    drop(request);
-    assert!(wait(compiler).success());
     let large =
         component_with(&"(func (param i32) (result i32) (loop (br_if 0 (i32.popcnt (i32.div_s (local.get 0) (i32.const 7))))) (i32.rem_u (local.get 0) (i32.const 9)))".repeat(190_000));
     let _ = hearth_runner::write_frame(&mut stream, &compile_request(large));

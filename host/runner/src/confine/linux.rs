@@ -52,7 +52,7 @@ fn set_limits(limits: Limits) -> Result<bool, ConfineError> {
 
 /// Every right that landlock knows is handled and none is granted: no file, no TCP port, no signal or
 /// abstract socket out of the process. Older kernels know fewer rights; `false` if they know none.
-fn landlock() -> Result<bool, ConfineError> {
+pub(super) fn landlock() -> Result<bool, ConfineError> {
     let abi = ABI::V6;
     let fail = |error: landlock::RulesetError| ConfineError(format!("landlock: {error}"));
     let status = Ruleset::default()
