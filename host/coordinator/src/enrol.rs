@@ -72,12 +72,13 @@ async fn redeem(
     let mut redemptions = shell.redemptions.lock().await;
     let redemption = match redemptions.redeem(granted, now)? {
         Redeemed::Again(redemption) => return Ok(redemption),
-        Redeemed::First(redemption) => redemption,
+        Redeemed::First(redemption) | Redeemed::Anew(redemption) => redemption,
     };
     if let Err(problem) = remember(shell, &redemption).await {
         redemptions.forget(&redemption);
         return Err(problem);
     }
+    redemptions.replay(redemption.clone());
     shell
         .connections
         .enrolled(redemption.node, &redemption.certificate);

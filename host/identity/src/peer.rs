@@ -173,6 +173,15 @@ pub fn certificate_key(certificate: &[u8], node: NodeId) -> Option<NodePublicKey
     (key.node_id() == node).then_some(key)
 }
 
+/// Whether a certificate of our own making is of no use any more.
+pub(crate) fn has_ended(certificate: &[u8], now: UnixSeconds) -> bool {
+    let certificate = CertificateDer::from(certificate);
+    parse_x509(&certificate).is_ok_and(|parsed| {
+        let end = parsed.validity().not_after.timestamp();
+        u64::try_from(end).is_ok_and(|end| end <= now.0)
+    })
+}
+
 /// What to say about a certificate that `rustls` did not accept.
 pub(crate) fn refusal(error: &TlsError, peer: &Peer, now: UnixSeconds) -> PeerError {
     let name = peer.name.clone();

@@ -1,10 +1,12 @@
 //! Which invitations were used, and by whom.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use hearth_wire::{InvitationNonce, Redemption, UnixSeconds, limits};
 
 use crate::EnrolError;
+use crate::peer::has_ended;
 
 /// What became of an attempt to use an invitation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,18 +15,24 @@ pub enum Redeemed {
     First(Redemption),
     /// A retry by the same key, whose first answer was lost: answer with this certificate.
     Again(Redemption),
+    /// A retry by the same key after the certificate of the first answer has ended, which would be of
+    /// no use: journal this record, [`Redemptions::replay`] it, and answer with its certificate.
+    Anew(Redemption),
 }
 
 impl Redeemed {
     /// The record, and in it the certificate to answer with.
     pub const fn redemption(&self) -> &Redemption {
         match self {
-            Self::First(redemption) | Self::Again(redemption) => redemption,
+            Self::First(redemption) | Self::Again(redemption) | Self::Anew(redemption) => {
+                redemption
+            }
         }
     }
 }
 
-/// The used invitations of a realm: a fold of [`Redemption`] records, the first of each nonce wins.
+/// The used invitations of a realm: a fold of [`Redemption`] records. The first of each nonce binds it
+/// to its key; a later one for the same key brings a newer certificate.
 ///
 /// A record is kept until its invitation has ended; a token that has ended is refused before it gets
 /// here.
@@ -43,10 +51,12 @@ impl Redemptions {
         now: UnixSeconds,
     ) -> Result<Redeemed, EnrolError> {
         if let Some(first) = self.0.get(&redemption.nonce) {
-            return if first.node == redemption.node {
-                Ok(Redeemed::Again(first.clone()))
-            } else {
+            return if first.node != redemption.node {
                 Err(EnrolError::AlreadyUsed)
+            } else if has_ended(&first.certificate, now) {
+                Ok(Redeemed::Anew(redemption))
+            } else {
+                Ok(Redeemed::Again(first.clone()))
             };
         }
         if self.0.len() >= limits::REDEMPTIONS_MAX {
@@ -61,12 +71,22 @@ impl Redemptions {
 
     /// Takes a record of the journal.
     pub fn replay(&mut self, redemption: Redemption) {
-        self.0.entry(redemption.nonce).or_insert(redemption);
+        match self.0.entry(redemption.nonce) {
+            Entry::Vacant(place) => {
+                place.insert(redemption);
+            }
+            Entry::Occupied(mut first) if first.get().node == redemption.node => {
+                first.insert(redemption);
+            }
+            Entry::Occupied(_) => {}
+        }
     }
 
     /// Takes a first use back that could not be journaled: it was answered to nobody.
     pub fn forget(&mut self, redemption: &Redemption) {
-        self.0.remove(&redemption.nonce);
+        if self.0.get(&redemption.nonce) == Some(redemption) {
+            self.0.remove(&redemption.nonce);
+        }
     }
 
     /// How many are remembered.

@@ -83,6 +83,44 @@ fn a_retry_with_the_same_key_gets_the_same_certificate() {
     assert!(matches!(redeem(), Redeemed::Again(again) if again.certificate == first));
 }
 
+/// Its token was good for a month, and a node's certificate is for a day.
+#[test]
+fn a_retry_after_the_certificate_has_ended_gets_a_new_one() {
+    let realm = Realm::new();
+    let token = realm.dir.invite(Role::Node, 30 * DAY, NOW).unwrap();
+    let invitation = verify_invitation(&token, None, NOW).unwrap();
+    let csr = NodeKey::generate().unwrap().csr_pem().unwrap();
+    let grant = |csr: &str, now| {
+        realm
+            .authority
+            .grant(&invitation, &realm.state(), csr, "node", now)
+            .unwrap()
+    };
+    let mut used = Redemptions::default();
+    let Ok(Redeemed::First(first)) = used.redeem(grant(&csr, NOW), NOW) else {
+        panic!("not the first");
+    };
+    let still = later(NODE_SECONDS - 1);
+    let again = used.redeem(grant(&csr, still), still).unwrap();
+    assert_eq!(again, Redeemed::Again(first.clone()));
+
+    let then = later(3 * DAY);
+    let anew = used.redeem(grant(&csr, then), then).unwrap();
+    assert!(matches!(anew, Redeemed::Anew(_)));
+    let anew = anew.redemption().clone();
+    let certificate = anew.certificate.clone().into();
+    let ca = realm.authority.ca();
+    assert!(ca.verify_peer(&certificate, then).is_ok());
+    // One that could not be journaled leaves the invitation bound to its key.
+    used.forget(&anew);
+    let thief = NodeKey::generate().unwrap().csr_pem().unwrap();
+    let stolen = used.redeem(grant(&thief, then), then);
+    assert_eq!(stolen, Err(EnrolError::AlreadyUsed));
+    used.replay(anew.clone());
+    let again = used.redeem(grant(&csr, then), then).unwrap();
+    assert_eq!(again, Redeemed::Again(anew));
+}
+
 #[test]
 fn requests_that_are_none_are_refused() {
     let realm = Realm::new();
