@@ -336,14 +336,24 @@ impl PolicyState {
     /// [`PolicyError`]; this state is then unchanged.
     pub fn update(&mut self, bytes: &[u8], now: UnixSeconds) -> Result<bool, PolicyError> {
         let new = Self::from_bundle(decode_bundle(bytes)?, self.policy.realm)?;
-        new.check_received(self.policy.version, self.revocations.version, now)?;
+        // Whoever stole an online key can sign a list of the highest version there is, behind which no
+        // later one would count. So the root key's word for another online key begins the count anew.
+        let replaced =
+            new.policy.version > self.policy.version && new.policy.online != self.policy.online;
+        let seen = if replaced {
+            0
+        } else {
+            self.revocations.version
+        };
+        new.check_received(self.policy.version, seen, now)?;
         if new.policy.version == self.policy.version && new.policy != self.policy {
             return Err(PolicyError::Conflict {
                 what: POLICY,
                 version: new.policy.version,
             });
         }
-        if new.revocations.version == self.revocations.version
+        if !replaced
+            && new.revocations.version == self.revocations.version
             && new.revocations != self.revocations
         {
             return Err(PolicyError::Conflict {

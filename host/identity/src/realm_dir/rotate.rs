@@ -35,7 +35,8 @@ impl RealmDir {
         policy.version = policy.version.saturating_add(1);
         policy.issued = now;
         policy.expires = UnixSeconds(now.0.saturating_add(POLICY_SECONDS));
-        list.version = list.version.saturating_add(1);
+        // Members count anew from a policy that names another key, whatever the old one had signed.
+        list.version = 1;
         list.issued = now;
         list.expires = UnixSeconds(now.0.saturating_add(REVOCATIONS_SECONDS));
         let state = PolicyState::from_bundle(
