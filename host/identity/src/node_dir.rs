@@ -17,16 +17,14 @@ const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.pem";
 const CA: &str = "ca.pem";
 const POLICY: &str = "policy.bin";
-const REVOCATIONS: &str = "revocations.bin";
 const AUTHOR_KEY: &str = "author.key";
 /// What [`NodeDir::leave`] removes: ours, and what a node keeps beside it.
-const REMOVED: [&str; 9] = [
+const REMOVED: [&str; 8] = [
     CONFIG,
     KEY,
     CERTIFICATE,
     CA,
     POLICY,
-    REVOCATIONS,
     "cache",
     "spill",
     "seal.key",
@@ -183,11 +181,7 @@ impl NodeDir {
             .map_err(|error| files::damaged(&config, &error.to_string()))?;
         let key = NodeKey::from_pem(&files::read_secret(&path.join(KEY))?)?;
         let ca = RealmCa::from_pem(&files::read_text(&path.join(CA))?)?;
-        let state = PolicyState::stored(
-            &files::read(&path.join(POLICY))?,
-            &files::read(&path.join(REVOCATIONS))?,
-            file.realm,
-        )?;
+        let state = PolicyState::kept(&files::read(&path.join(POLICY))?, file.realm)?;
         if state.policy().ca != ca.digest() {
             return Err(DirError::OtherCa(path.join(CA)));
         }
@@ -226,12 +220,10 @@ impl NodeDir {
         )
     }
 
+    /// Both statements in one file: a policy that names another online key and revocations by the one
+    /// before fit each other no more, and a crash between two files would lock this machine out.
     fn save_policy(&self) -> Result<(), DirError> {
-        files::write(&self.path.join(POLICY), &self.state.policy_bytes())?;
-        files::write(
-            &self.path.join(REVOCATIONS),
-            &self.state.revocations_bytes(),
-        )
+        files::write(&self.path.join(POLICY), &self.state.bundle_bytes())
     }
 
     /// Where it is.

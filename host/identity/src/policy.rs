@@ -289,7 +289,12 @@ impl PolicyState {
         Ok(state)
     }
 
-    /// What this machine keeps: it may have ended, and is the highest that was seen.
+    /// What a member keeps, in one piece: it may have ended, and is the highest that was seen.
+    pub(crate) fn kept(bundle: &[u8], realm: RealmId) -> Result<Self, PolicyError> {
+        Self::from_bundle(decode_bundle(bundle)?, realm)
+    }
+
+    /// As [`PolicyState::kept`] where a realm keeps it, in two pieces that change at different times.
     pub(crate) fn stored(
         policy: &[u8],
         revocations: &[u8],
@@ -428,7 +433,7 @@ impl PolicyState {
         self.policy.trusted_nodes.contains(&node) && !self.is_revoked(node)
     }
 
-    /// For `Welcome::policy` and answers to enrolments.
+    /// For `Welcome::policy`, answers to enrolments, and what a member keeps.
     pub fn bundle_bytes(&self) -> Vec<u8> {
         encode(&self.bundle)
     }
