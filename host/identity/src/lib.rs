@@ -57,7 +57,7 @@ pub use invitation::{InvitationError, check_delegation, verify_invitation};
 pub use key::{KeyError, NodeKey, SigningKey, signed_by, signed_by_node};
 pub use node_dir::{Joining, NodeDir};
 pub use peer::{Peer, PeerError, certificate_key};
-pub use policy::{PolicyError, PolicyState, verify_policy, verify_revocations};
+pub use policy::{PolicyError, PolicyState};
 pub use proof::Verified;
 pub use realm_dir::{InitOptions, InitSummary, POLICY_SECONDS, REVOCATIONS_SECONDS, RealmDir};
 pub use redemption::{Redeemed, Redemptions};

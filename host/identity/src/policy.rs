@@ -106,56 +106,6 @@ pub(crate) fn sign<T: Serialize>(key: &SigningKey, domain: Domain, value: &T) ->
     }
 }
 
-/// Verifies a policy that somebody hands over: encoded [`Signed`] bytes.
-///
-/// `seen` is the highest version that this machine has seen, zero if none.
-///
-/// # Errors
-///
-/// [`PolicyError`].
-pub fn verify_policy(
-    bytes: &[u8],
-    realm: RealmId,
-    seen: u64,
-    now: UnixSeconds,
-) -> Result<Verified<Policy>, PolicyError> {
-    let signed = decode_signed(POLICY, bytes)?;
-    let policy = check_policy(&signed, realm)?;
-    check_fresh(
-        POLICY,
-        policy.version,
-        seen,
-        policy.issued,
-        policy.expires,
-        now,
-    )?;
-    Ok(policy)
-}
-
-/// Verifies a list of revocations under a policy: encoded [`Signed`] bytes.
-///
-/// # Errors
-///
-/// [`PolicyError`].
-pub fn verify_revocations(
-    bytes: &[u8],
-    policy: &Verified<Policy>,
-    seen: u64,
-    now: UnixSeconds,
-) -> Result<Verified<Revocations>, PolicyError> {
-    let signed = decode_signed(REVOCATIONS, bytes)?;
-    let list = check_revocations(&signed, policy)?;
-    check_fresh(
-        REVOCATIONS,
-        list.version,
-        seen,
-        list.issued,
-        list.expires,
-        now,
-    )?;
-    Ok(list)
-}
-
 fn malformed(what: &'static str) -> impl Fn(DecodeError) -> PolicyError {
     move |error| PolicyError::Malformed { what, error }
 }
