@@ -101,7 +101,8 @@ pub enum Fact {
         /// The leases, attempts numbered upwards.
         leases: Vec<LeaseFact>,
     },
-    /// Attempts whose lease ended without a report: their tasks wait again.
+    /// Attempts whose lease ended without a report, or that were parked for too long: their tasks wait
+    /// again.
     LeasesEnded {
         /// The attempts.
         attempts: Vec<AttemptId>,
@@ -333,7 +334,8 @@ pub enum Failure {
     /// As many attempts as the job allows ended without a result.
     #[error("every attempt ended without a result; see the attempts' reasons")]
     Attempts,
-    /// Two nodes, or a trusted one, could not run the component at all. The author is to blame.
+    /// A trusted node, or two others while none was there to try, could not run the component at all. The
+    /// author is to blame.
     #[error("the component cannot be run; its author must publish one that fits its manifest")]
     Unfit,
     /// Three runs, two of them on trusted nodes, differ. The author is to blame.
