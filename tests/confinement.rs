@@ -1,54 +1,12 @@
 //! Processes that run guest code hold nothing worth stealing.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Realm, eventually};
+use crate::support::{Realm, cpu_ticks, descendants, eventually};
 
 /// An exponent that keeps a core busy for longer than this test looks.
 const LONG: u64 = 11_213;
-
-/// Parent of each process.
-fn parents() -> BTreeMap<u32, u32> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // The name is in parentheses and may hold anything; the parent is the second field behind it.
-        let rest = stat.rsplit(')').next().unwrap_or_default();
-        if let Some(parent) = rest
-            .split_whitespace()
-            .nth(1)
-            .and_then(|parent| parent.parse().ok())
-        {
-            found.insert(pid, parent);
-        }
-    }
-    found
-}
-
-/// All processes below one.
-fn descendants(of: u32) -> Vec<u32> {
-    let parents = parents();
-    let mut found = vec![of];
-    let mut at = 0;
-    while let Some(above) = found.get(at).copied() {
-        let below = parents.iter().filter(|(_, parent)| **parent == above);
-        found.extend(below.map(|(pid, _)| *pid));
-        at += 1;
-    }
-    found.remove(0);
-    found
-}
 
 /// Processes below one that are there for guests, and the rest of them.
 fn for_guests(of: u32) -> (Vec<u32>, Vec<u32>) {
@@ -56,20 +14,6 @@ fn for_guests(of: u32) -> (Vec<u32>, Vec<u32>) {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.contains("__runner") || line.contains("__compiler")
     })
-}
-
-/// Processor time of a process, in ticks.
-fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let rest = stat.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<_> = rest.split_whitespace().collect();
-    let field = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|field| field.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    field(11) + field(12)
 }
 
 /// The 32 secret bytes of a private key's file, P-256's or Ed25519's: as a process that has loaded the key
@@ -148,7 +92,7 @@ fn guest_processes_hold_no_key_and_no_socket() {
         // A guest is at work in a runner: nothing else uses that much of the processor there.
         eventually(&format!("a guest at work under {name}"), || {
             let (runners, _) = for_guests(parent);
-            runners.iter().any(|pid| ticks(*pid) > 50).then_some(())
+            runners.iter().any(|pid| cpu_ticks(*pid) > 50).then_some(())
         });
         let (guests, others) = for_guests(parent);
         assert!(!guests.is_empty());
@@ -162,6 +106,47 @@ fn guest_processes_hold_no_key_and_no_socket() {
     }
     realm.ok(&["cancel", &job]);
     realm.ok(&["cancel", &home]);
+}
+
+#[test]
+fn compile_processes_hold_no_key_and_no_socket() {
+    let realm = Realm::start();
+    let node = realm.volunteer("ada", &[]);
+    let key = secret(&realm.path("ada").join("node.key"));
+    assert!(holds(node.id(), &key));
+    let component = realm.path("long.component.wasm");
+    fs::write(&component, long_to_compile()).unwrap();
+    let input = realm.file("input", "input");
+    let component = component.to_str().unwrap();
+    let job = realm.json(&["submit", component, &input, "--place", "volunteers"]);
+    let job = job[0]["job"].as_str().unwrap();
+    // At work: it stands behind its walls by then.
+    let compiler = eventually("a compiler at work", || {
+        for_guests(node.id()).0.into_iter().find(|pid| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("__compiler") && cpu_ticks(*pid) > 20
+        })
+    });
+    holds_nothing(compiler, &[key]);
+    realm.ok(&["cancel", job]);
+}
+
+/// A guest with so many functions that compiling it takes seconds.
+fn long_to_compile() -> Vec<u8> {
+    let body = "(local.set $n (i64.mul (i64.add (local.get $n) (i64.const 7)) (i64.const 3)))";
+    let many = format!("(func (local $n i64) {})", body.repeat(40)).repeat(20_000);
+    let guest = hostile::GUESTS
+        .iter()
+        .find(|guest| guest.name == "endless-loop")
+        .unwrap();
+    let (start, _) = guest.wat.trim_end().rsplit_once(')').unwrap();
+    let wat = format!("{start}{many})");
+    hostile::Guest {
+        wat: wat.leak(),
+        ..*guest
+    }
+    .component()
+    .unwrap()
 }
 
 /// A guest's process, or one that compiles: no socket of a network, no file, no privilege, no key.
