@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Realm, eventually, guest};
+use crate::support::{Realm, cpu_ticks, descendants, eventually, guest};
 
 /// Exponents whose tests take a while (seconds in all), so that there is a middle to be killed in.
 const LONG: [u64; 12] = [
@@ -214,9 +214,20 @@ fn late_reports_merge() {
     eventually("the loss", || {
         (status(&realm, &job)["counts"]["leased"].as_u64()? == 0).then_some(())
     });
+    // The runner has done what it had: what the node says when it wakes is late.
+    let runner = descendants(node.id());
+    let mut before = Vec::new();
+    eventually("the end of the work", || {
+        let used: Vec<_> = runner.iter().map(|pid| cpu_ticks(*pid)).collect();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let rests = before == used;
+        before = used;
+        rests.then_some(())
+    });
     node.signal("CONT");
     realm.ok(&["wait", &job, "--timeout", "85"]);
     let status = status(&realm, &job);
     assert_eq!(producers(&realm, &job)["ada"], 2, "{status}");
     assert_eq!(status["counts"]["settled"], 2);
+    assert_eq!(status["retries"], 0, "nothing was computed twice: {status}");
 }
