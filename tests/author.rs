@@ -190,7 +190,7 @@ fn home_runs_only_what_a_trusted_author_signed() {
             .retain(|import| !import.contains("progress"));
         bundle.release = sign_release(&manifest, &author).unwrap();
     });
-    refused(&greedy, "does not grant");
+    refused(&greedy, "not granted");
     let ended = SignOptions {
         not_after: UnixSeconds(now().0 - 60),
         ..valid

@@ -57,7 +57,7 @@ fn a_node_delivers_what_it_finished_while_the_coordinator_was_away() {
 #[test]
 fn a_second_coordinator_is_refused() {
     let realm = Realm::start();
-    let message = realm.fails(1, &["coordinator", "--listen", "127.0.0.1:0"]);
+    let message = realm.fails(3, &["coordinator", "--listen", "127.0.0.1:0"]);
     assert!(
         message.contains("lock") || message.contains("another"),
         "{message}"

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use hearth_identity::SigningKey;
 use serde_json::Value;
 
-use crate::support::{Realm, eventually, guest};
+use crate::support::{Process, Realm, eventually, guest};
 
 /// Prime, and its test takes far longer than this test.
 const LONG: &str = "{\"exponent\": 23209}\n";
@@ -90,6 +90,35 @@ fn an_interrupted_run_names_the_job_that_goes_on() {
     let late = realm.ok(&["cancel", &job]);
     let truth = "job-2 had ended already (closed): 1 of 1 tasks have a result\n";
     assert_eq!(late, truth);
+}
+
+/// At home there is nobody who would go on.
+#[test]
+fn a_run_that_went_home_ends_when_it_is_interrupted() {
+    let mut realm = Realm::start();
+    let component = guest("mersenne");
+    let inputs = realm.file(
+        "long.jsonl",
+        &format!("{{\"exponent\": 31}}\n{}", LONG.repeat(40)),
+    );
+    let mut run = realm.command(&["run", component.to_str().unwrap(), "--lines", &inputs]);
+    let mut run = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut printed = BufReader::new(run.stdout.take().unwrap());
+    printed.read_line(&mut line).unwrap();
+    realm.coordinator.as_mut().unwrap().kill();
+    let mut told = BufReader::new(run.stderr.take().unwrap());
+    while !line.contains("went away") {
+        line.clear();
+        assert!(told.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let run = Process::new(run);
+    run.signal("INT");
+    assert_eq!(run.wait().code(), Some(130));
 }
 
 #[test]

@@ -123,6 +123,11 @@ impl Process {
         self.0.wait().unwrap()
     }
 
+    /// Waits for its end, which must come soon.
+    pub(crate) fn wait(mut self) -> std::process::ExitStatus {
+        eventually("the end of a process", || self.0.try_wait().unwrap())
+    }
+
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")

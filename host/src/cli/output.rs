@@ -121,7 +121,7 @@ fn lines(text: &str) -> Cow<'_, str> {
 
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let hostile = |c: char| is_control(c) && !keep(c);
-    if !text.contains(&hostile) {
+    if !text.contains(hostile) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);

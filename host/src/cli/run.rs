@@ -42,6 +42,7 @@ pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Resu
             if followed.lost.is_empty() {
                 followed.without
             } else {
+                signals::end_at_once().context(Kind::Failed, "listening for signals")?;
                 output.note(format!(
                     "{job}: the coordinator went away; finishing {} of {tasks} tasks here",
                     followed.lost.len(),

@@ -41,6 +41,16 @@ pub(crate) fn asked_to_stop() -> io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
+/// Gives signals their usual meaning back, the end of the process: once listened to, they have none.
+pub(crate) fn end_at_once() -> io::Result<()> {
+    let mut signals = Signals::listen()?;
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
 /// A shutdown that the first signal requests, with `grace` for what is under way.
 pub(crate) fn shutdown(grace: Duration) -> io::Result<Shutdown> {
     let (trigger, shutdown) = shutdown::shutdown();

@@ -184,16 +184,16 @@ impl fmt::Display for Resource {
 impl fmt::Display for TrapKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable => "unreachable code was reached (a panic, in Rust)",
-            Self::MemoryOutOfBounds => "memory access out of bounds",
-            Self::TableOutOfBounds => "table access out of bounds",
-            Self::IndirectCallToNull => "call through an empty table element",
-            Self::BadSignature => "call through a table element of another type",
+            Self::Unreachable => "unreachable (how a Rust panic ends)",
+            Self::MemoryOutOfBounds => "memory out of bounds",
+            Self::TableOutOfBounds => "table out of bounds",
+            Self::IndirectCallToNull => "indirect call to null",
+            Self::BadSignature => "bad signature of an indirect call",
             Self::IntegerOverflow => "integer overflow",
             Self::DivisionByZero => "division by zero",
-            Self::BadConversionToInteger => "a float that does not fit the integer",
-            Self::Contract => "a rule of the component model was broken",
-            Self::Forbidden => "a host function was called that this world forbids",
+            Self::BadConversionToInteger => "bad conversion to integer",
+            Self::Contract => "contract of the component model broken",
+            Self::Forbidden => "forbidden host function called",
         })
     }
 }
