@@ -26,6 +26,7 @@ mod releases;
 mod run;
 mod session;
 mod shell;
+mod troubles;
 mod trust;
 mod views;
 

@@ -17,6 +17,7 @@ use crate::api::{self, Caller, Origin};
 use crate::config::LocalHostConfig;
 use crate::session::{self, Member};
 use crate::shell::Shell;
+use crate::troubles;
 
 /// A local host that lived this long was well: the next restart is quick again.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -45,6 +46,12 @@ pub(crate) async fn supervise(shell: Arc<Shell>, config: LocalHostConfig, router
                 "the local host cannot be started"
             ),
         }
+        if was_drained(&shell) {
+            tracing::warn!("the local host was drained: it starts again with the coordinator");
+            shell.troubles.set_local(Some(troubles::drained()));
+            shutdown.requested().await;
+            return;
+        }
         if started.elapsed() >= HEALTHY {
             backoff.reset();
         }
@@ -53,6 +60,14 @@ pub(crate) async fn supervise(shell: Arc<Shell>, config: LocalHostConfig, router
             () = shutdown.requested() => {}
         }
     }
+}
+
+/// Whether the operator asked the local host to leave: then it stays away until the next start. Joining
+/// again would undo that.
+fn was_drained(shell: &Shell) -> bool {
+    let state = shell.views.read();
+    let view = state.nodes.get(shell.local_node);
+    view.is_some_and(|view| view.draining)
 }
 
 /// One life of a local host.
@@ -92,7 +107,12 @@ async fn live(shell: &Arc<Shell>, config: &LocalHostConfig, router: Router) -> i
     tokio::select! {
         _ = &mut serving => end(&mut child).await,
         status = child.wait() => {
-            tracing::warn!(status = %status?, "the local host died");
+            let status = status?;
+            if shell.shutdown.is_requested() || status.success() {
+                tracing::info!(%status, "the local host ended when it was asked to");
+            } else {
+                tracing::warn!(%status, "the local host died");
+            }
             // Its session must have ended before the next one says hello.
             let _ = tokio::time::timeout(FAREWELL, serving).await;
             Ok(())

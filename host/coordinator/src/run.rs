@@ -30,6 +30,7 @@ use crate::error::CoordinatorError;
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
 use crate::shell::Shell;
+use crate::troubles::Troubles;
 use crate::trust::{self, Held, Scope, Trusted};
 use crate::views::Views;
 use crate::{enrol, local};
@@ -182,6 +183,7 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         submissions: Buckets::new(submissions, submissions * SUBMISSION_BURST_SECONDS),
         shutdown,
         held: Held::default(),
+        troubles: Troubles::default(),
         redemptions: AsyncMutex::new(opened.redemptions),
         sessions,
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_identity::{Authority, RealmDir, Redemptions};
 use hearth_net::shutdown::Shutdown;
-use hearth_store::{BlobStore, Reader};
+use hearth_store::{BlobStore, Reader, StoreError};
+use hearth_wire::message::Refusal;
 use hearth_wire::{
     Digest, Epoch, InputSet, JobId, Manifest, NodeId, RealmId, ReleaseId, SessionId, TaskId,
     content_id,
@@ -21,6 +22,7 @@ use crate::inputs::{InputError, InputSets, OpenSet};
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
 use crate::releases::{KnownRelease, ReleaseProblem, Releases};
+use crate::troubles::Troubles;
 use crate::trust::{Held, Trusted};
 use crate::views::Views;
 
@@ -49,6 +51,8 @@ pub(crate) struct Shell {
     pub(crate) policy_changes: watch::Sender<u64>,
     /// What is trusted no longer, of that which jobs wait for.
     pub(crate) held: Held,
+    /// Why work stands still, for those who wait for it.
+    pub(crate) troubles: Troubles,
     /// Which invitations were used. Locked until a use is durable.
     pub(crate) redemptions: AsyncMutex<Redemptions>,
     pub(crate) sessions: AtomicU64,
@@ -75,6 +79,8 @@ pub(crate) enum FactsError {
     Release(#[from] ReleaseProblem),
     #[error(transparent)]
     Inputs(#[from] InputError),
+    #[error(transparent)]
+    Component(StoreError),
 }
 
 impl Shell {
@@ -104,6 +110,41 @@ impl Shell {
             inputs,
             set,
         })
+    }
+}
+
+impl Shell {
+    /// The facts of a job whose component is there too: nodes fetch it from us.
+    pub(crate) async fn readable_facts(&self, job: JobId) -> Result<JobFacts, FactsError> {
+        let facts = self.job_facts(job).await?;
+        let component = facts.release.manifest.component.digest;
+        match self.blobs.len_of(&component) {
+            Ok(Some(_)) => Ok(facts),
+            Ok(None) => Err(FactsError::Component(StoreError::NotFound(component))),
+            Err(error) => Err(FactsError::Component(error)),
+        }
+    }
+
+    /// Looks again at jobs whose files were not there, and offers them again once they are.
+    pub(crate) async fn look_at_unreadable(&self) {
+        for job in self.troubles.unreadable() {
+            let open = {
+                let state = self.views.read();
+                state
+                    .jobs
+                    .get(&job)
+                    .is_some_and(|view| view.ended.is_none())
+            };
+            if open && self.readable_facts(job).await.is_err() {
+                continue;
+            }
+            tracing::info!(%job, "the files of this job are there again, or wanted no longer");
+            for node in self.troubles.can_read(job) {
+                if let Some(connected) = self.connections.get(node) {
+                    connected.end(Refusal::Rejoin);
+                }
+            }
+        }
     }
 }
 

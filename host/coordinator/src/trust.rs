@@ -19,7 +19,7 @@ use hearth_wire::{AttemptId, JobId, NodeId, Release, ReleaseId, UnixSeconds};
 use crate::api::Problem;
 use crate::clock::unix_now;
 use crate::shell::Shell;
-use crate::views::{JobView, State};
+use crate::views::{JobView, NodeView, State};
 
 /// Verdicts that are remembered: as many as releases are kept decoded.
 const VERDICTS_MAX: usize = 1_024;
@@ -309,8 +309,13 @@ impl Shell {
     /// How a job stands, and what it waits for.
     pub(crate) fn job_status(&self, state: &State, id: JobId, view: &JobView) -> JobStatus {
         let mut status = state.job_status(id, view);
-        if view.ended.is_none() {
+        let open = view.ended.is_none();
+        if open {
             status.trouble = self.held.trouble(view.spec.release);
+        }
+        status.trouble = status.trouble.or_else(|| self.troubles.of_job(id));
+        if open && status.trouble.is_none() && !state.nodes.iter().any(NodeView::may_work) {
+            status.trouble = self.troubles.of_local();
         }
         status
     }

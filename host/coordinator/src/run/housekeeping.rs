@@ -32,6 +32,7 @@ pub(super) async fn keep(shell: Arc<Shell>, identity: Identity) {
             () = shutdown.requested() => return,
         }
         look_at_policy(&shell).await;
+        shell.look_at_unreadable().await;
         if walls.stepped() {
             anchor(&shell).await;
         }

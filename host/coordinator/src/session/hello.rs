@@ -13,6 +13,7 @@ use super::{Member, protocol};
 use crate::driver::{Action, Command, SessionOutbox};
 use crate::nodes::Connected;
 use crate::shell::Shell;
+use crate::troubles;
 
 /// A node that may try to join.
 pub(super) struct Greeted {
@@ -50,7 +51,17 @@ pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result
             (kind, Some(peer.public_key().clone()))
         }
     };
-    if hello.seen_epoch > shell.epoch {
+    let newer = hello.seen_epoch.counter >= shell.epoch.counter && hello.seen_epoch != shell.epoch;
+    if matches!(member, Member::Local(_)) {
+        let trouble = newer
+            .then(|| troubles::older_than_seen(hello.seen_epoch, shell.epoch, shell.dir.path()));
+        // It comes again every few seconds.
+        if shell.troubles.set_local(trouble.clone())
+            && let Some(trouble) = trouble
+        {
+            tracing::error!(code = trouble.code, "{trouble}");
+        }
+    } else if newer {
         // The node will refuse us, and rightly so. The operator must know.
         tracing::error!(
             node = %node.short(),

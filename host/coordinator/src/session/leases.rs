@@ -13,6 +13,7 @@ use hearth_wire::{
 use super::inbound::Inbound;
 use super::{End, ToNode, say};
 use crate::shell::{JobFacts, Shell};
+use crate::troubles;
 
 /// Bytes of inputs in one message, well below a frame.
 const LEASE_MESSAGE_BYTES: usize = 256 << 10;
@@ -112,11 +113,14 @@ struct Filled {
 /// What leases of a job are filled from. Core has granted them by what it knew; whether the release
 /// is trusted now is asked here, at the last moment before it leaves.
 async fn leasable(shell: &Shell, job: JobId, node: NodeId) -> Result<JobFacts, Inconclusive> {
-    let facts = match shell.job_facts(job).await {
+    let facts = match shell.readable_facts(job).await {
         Ok(facts) => facts,
         Err(error) => {
-            tracing::error!(%job, %error, "cannot fill leases of this job");
-            return Err(unreadable());
+            let trouble = troubles::unreadable(&error, &shell.dir.data_dir());
+            let text = trouble.to_string();
+            shell.troubles.cannot_read(job, trouble, node);
+            // Our own fault: counted against nobody, and offered again when it is mended.
+            return Err(Inconclusive::Declined(text));
         }
     };
     match shell.may_run(facts.release_id, &facts.release.release) {

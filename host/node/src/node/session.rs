@@ -210,7 +210,10 @@ impl Node {
                 self.on_settled(&attempts);
             }
             CoordinatorMessage::Drain => {
-                tracing::info!("the realm's operator drains this node");
+                tracing::warn!(
+                    "the realm's operator drains this node: it ends when its tasks have; `hearth node` \
+                     goes on with the realm afterwards"
+                );
                 self.start_drain();
             }
             // Both were seen to before.

@@ -1,0 +1,154 @@
+//! Why work stands still though nobody outside is to blame: told with the jobs that wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hearth_store::StoreError;
+use hearth_wire::api::{Blame, ErrorBody};
+use hearth_wire::{Digest, Epoch, JobId, NodeId};
+
+use crate::inputs::InputError;
+use crate::releases::ReleaseProblem;
+use crate::shell::FactsError;
+
+/// Jobs of which the trouble is remembered: each is found again at its next lease.
+const JOBS_MAX: usize = 1_024;
+
+/// Troubles of our own disk and of the local host. Nothing here is journaled: a new start finds them
+/// again.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    /// Jobs whose release, component or inputs could not be read.
+    unreadable: Mutex<BTreeMap<JobId, Unreadable>>,
+    /// Why the local host takes no work.
+    local: Mutex<Option<ErrorBody>>,
+}
+
+#[derive(Debug)]
+struct Unreadable {
+    trouble: ErrorBody,
+    /// Nodes that core gives no more of its release while they are connected.
+    declined: BTreeSet<NodeId>,
+}
+
+impl Troubles {
+    /// A lease of a job could not be filled, for this node.
+    pub(crate) fn cannot_read(&self, job: JobId, trouble: ErrorBody, node: NodeId) {
+        let mut unreadable = lock(&self.unreadable);
+        if !unreadable.contains_key(&job) {
+            tracing::error!(%job, code = trouble.code, "{trouble}");
+            if unreadable.len() >= JOBS_MAX {
+                unreadable.pop_first();
+            }
+        }
+        let one = unreadable.entry(job).or_insert_with(|| Unreadable {
+            trouble: trouble.clone(),
+            declined: BTreeSet::new(),
+        });
+        one.trouble = trouble;
+        one.declined.insert(node);
+    }
+
+    /// The files of a job are there again, or wanted no longer; gives the nodes that may have it now.
+    pub(crate) fn can_read(&self, job: JobId) -> BTreeSet<NodeId> {
+        let one = lock(&self.unreadable).remove(&job);
+        one.map(|one| one.declined).unwrap_or_default()
+    }
+
+    /// Jobs whose files were not there.
+    pub(crate) fn unreadable(&self) -> Vec<JobId> {
+        lock(&self.unreadable).keys().copied().collect()
+    }
+
+    /// Why a job cannot be worked on, if its files are not there.
+    pub(crate) fn of_job(&self, job: JobId) -> Option<ErrorBody> {
+        let unreadable = lock(&self.unreadable);
+        unreadable.get(&job).map(|one| one.trouble.clone())
+    }
+
+    /// The local host takes no work, or does again. True if that is news.
+    pub(crate) fn set_local(&self, trouble: Option<ErrorBody>) -> bool {
+        let mut local = lock(&self.local);
+        let news = *local != trouble;
+        *local = trouble;
+        news
+    }
+
+    /// Why the local host takes no work, if it takes none.
+    pub(crate) fn of_local(&self) -> Option<ErrorBody> {
+        lock(&self.local).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn operator(code: &str, message: String, next: String) -> ErrorBody {
+    ErrorBody {
+        code: code.to_owned(),
+        message,
+        blame: Blame::Operator,
+        next,
+    }
+}
+
+const RESTORE: &str = "put the file back from a backup, and the job goes on by itself; or cancel the \
+                       job and submit it again";
+
+/// What a job's facts could not be had for.
+pub(crate) fn unreadable(error: &FactsError, data: &Path) -> ErrorBody {
+    let missing = |what: &str, folder: &str, digest: &Digest| {
+        let code = format!("{what}-missing");
+        let file = data.join(folder);
+        let message = format!(
+            "the {what} {digest} of this job is not in {}",
+            file.display()
+        );
+        operator(&code, message, RESTORE.to_owned())
+    };
+    match error {
+        FactsError::Release(ReleaseProblem::Store(StoreError::NotFound(digest))) => {
+            missing("release", "releases", digest)
+        }
+        FactsError::Inputs(InputError::Store(StoreError::NotFound(digest))) => {
+            missing("inputs", "inputs", digest)
+        }
+        FactsError::Component(StoreError::NotFound(digest)) => {
+            missing("component", "blobs", digest)
+        }
+        other => {
+            let message = format!(
+                "the files of this job in {} cannot be read: {other}",
+                data.display()
+            );
+            operator("work-unreadable", message, RESTORE.to_owned())
+        }
+    }
+}
+
+/// The local host has seen a newer life of this realm than ours.
+pub(crate) fn older_than_seen(seen: Epoch, ours: Epoch, realm: &Path) -> ErrorBody {
+    let message = format!(
+        "the local host refuses this coordinator: it has seen epoch {seen} of the realm, and this is \
+         {ours}, so {} was deleted or put back from an older copy",
+        realm.join("data").display()
+    );
+    let next = format!(
+        "put the newest copy back; if what came after it is lost for good, remove {} and start the \
+         coordinator again (volunteers leave and join anew)",
+        realm.join("local/epoch").display()
+    );
+    operator("coordinator-older-than-seen", message, next)
+}
+
+/// The operator drained the local host.
+pub(crate) fn drained() -> ErrorBody {
+    operator(
+        "local-host-drained",
+        "the local host was drained, and no volunteer may work".to_owned(),
+        "let a volunteer join, or start the coordinator again, which starts the local host too"
+            .to_owned(),
+    )
+}
