@@ -296,6 +296,28 @@ impl RealmDir {
         Ok(invitation::seal(&invitation, &online))
     }
 
+    /// Whether the online key is there, whole, and the one that the policy names.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError`], which names the file.
+    pub fn check_online_key(&self) -> Result<(), DirError> {
+        let damaged = |problem: String| DirError::Damaged {
+            path: self.file(ONLINE_KEY),
+            problem,
+        };
+        let key = self.online_key().map_err(|error| match error {
+            DirError::Key(error) => damaged(error.to_string()),
+            other => other,
+        })?;
+        if key.public() == self.policy_state()?.policy().online {
+            return Ok(());
+        }
+        Err(damaged(
+            "it is not the key that the realm's policy names".to_owned(),
+        ))
+    }
+
     fn online_key(&self) -> Result<SigningKey, DirError> {
         SigningKey::load(&self.file(ONLINE_KEY))
     }

@@ -279,3 +279,62 @@ async fn a_token_of_a_client_that_hung_up_is_bound_or_free_but_never_both() {
     }
     process.kill();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_files_of_a_job_are_told_and_it_goes_on_when_they_are_back() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let job = quick_job(&realm, &owner, &[b"one".to_vec()]).await.job;
+    let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
+    drop(owner);
+    running.stop().await;
+    for (folder, code) in [
+        ("inputs", "inputs-missing"),
+        ("releases", "release-missing"),
+        ("blobs", "component-missing"),
+    ] {
+        let (from, aside) = (realm.join("data").join(folder), realm.join("aside"));
+        std::fs::rename(&from, &aside).unwrap();
+        let running = Running::start(config(&realm)).await;
+        let owner = admin(&realm, running.addr());
+        let own = hearth_identity::NodeDir::open(joined.path()).unwrap();
+        let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+        let told = status_when(&owner, job, |status| status.trouble.is_some()).await;
+        let trouble = told.trouble.unwrap();
+        assert_eq!(trouble.code, code);
+        assert!(trouble.message.contains(folder), "{trouble}");
+        assert_eq!(trouble.blame, hearth_wire::api::Blame::Operator);
+        assert!(trouble.next.contains("backup"), "{trouble}");
+        assert_eq!(told.state, JobState::Open);
+        // Back in its place, while the coordinator runs.
+        std::fs::remove_dir_all(&from).unwrap();
+        std::fs::rename(&aside, &from).unwrap();
+        assert_eq!(node.refusal().await, hearth_wire::message::Refusal::Rejoin);
+        let own = hearth_identity::NodeDir::open(joined.path()).unwrap();
+        let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+        assert_eq!(node.leases().await.len(), 1);
+        assert_eq!(status(&owner, job).await.trouble, None);
+        drop((node, owner));
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_online_key_is_told_at_the_start() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let file = realm.join("online.key");
+    let good = std::fs::read(&file).unwrap();
+    let other = std::fs::read(realm.join("author.key")).unwrap();
+    for bad in [&b"not a key"[..], &good[..good.len() / 2], &other] {
+        std::fs::write(&file, bad).unwrap();
+        let ended = crate::run(config(&realm), std::future::pending(), |_| {}).await;
+        let error = ended.unwrap_err();
+        assert!(matches!(error, CoordinatorError::Realm(_)), "{error}");
+        assert!(error.to_string().contains("online.key"), "{error}");
+    }
+    std::fs::write(&file, good).unwrap();
+    Running::start(config(&realm)).await.stop().await;
+}
