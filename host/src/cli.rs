@@ -28,6 +28,7 @@ pub(crate) use output::Output;
 pub(crate) use owner::{author, policy, revoke, token};
 pub(crate) use task::task;
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ pub(crate) fn logging(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| output::Log)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
 }

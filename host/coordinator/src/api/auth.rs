@@ -151,7 +151,10 @@ impl PlainGate {
     fn bearer(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Problem> {
         let token = authorization
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
+            .and_then(|value| value.split_once(' '))
+            // Names of schemes are of any case (RFC 9110, section 11.1).
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token)
             .ok_or_else(Problem::unauthorized)?;
         let tokens = BearerTokens::open(&self.tokens)?;
         let known = tokens.authenticate(token.trim());

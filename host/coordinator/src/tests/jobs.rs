@@ -375,6 +375,18 @@ async fn the_plain_listener_wants_a_token_and_the_right_host() {
             (Some(401), "unauthorized".into())
         );
     }
+    // The scheme's name is of any case; anything else is not this scheme.
+    for (scheme, expected) in [("bearer", "200"), ("BEARER", "200"), ("Basic", "401")] {
+        let request = format!(
+            "GET /v1/modes HTTP/1.1\r\nHost: {plain}\r\nAuthorization: {scheme} {token}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let answer = raw(plain, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expected}")),
+            "{answer}"
+        );
+    }
     client(None).get_json::<Value>("/healthz").await.unwrap();
     let refused = client(Some(&token))
         .post_json::<_, Value>(
