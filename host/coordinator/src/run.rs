@@ -117,7 +117,7 @@ impl Running {
         trigger.request(grace);
         let parts = async { while self.parts.join_next().await.is_some() {} };
         // A little beyond the grace, which connections keep themselves.
-        if tokio::time::timeout(grace + Duration::from_secs(1), parts)
+        if tokio::time::timeout(grace.saturating_add(Duration::from_secs(1)), parts)
             .await
             .is_err()
         {

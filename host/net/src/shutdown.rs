@@ -5,6 +5,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// The longest time for leaving in order.
+pub const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Asks for shutdown. Dropping it asks too, so that nothing outlives its owner.
 #[derive(Debug)]
 pub struct ShutdownTrigger {
@@ -27,7 +30,8 @@ pub fn shutdown() -> (ShutdownTrigger, Shutdown) {
 impl ShutdownTrigger {
     /// Asks everyone to stop within `grace`. A second call can only shorten it.
     pub fn request(&self, grace: Duration) {
-        let deadline = Instant::now() + grace;
+        // Later than that is as good as never, and no moment that the system could name.
+        let deadline = Instant::now() + grace.min(GRACE_MAX);
         self.sender.send_if_modified(|current| {
             let sooner = current.is_none_or(|earlier| deadline < earlier);
             if sooner {
@@ -106,6 +110,15 @@ mod tests {
         trigger.request(Duration::from_secs(90));
         waiting.await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grace_without_end_is_a_day() {
+        let (trigger, mut listener) = shutdown();
+        let start = Instant::now();
+        trigger.request(Duration::MAX);
+        listener.expired().await;
+        assert_eq!(start.elapsed(), GRACE_MAX);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,10 +4,14 @@
 //! limit is no limit.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use hearth_coordinator::CoordinatorConfig;
+use hearth_net::shutdown::GRACE_MAX;
+use hearth_wire::limits::OPEN_TASKS_MAX;
 use hearth_wire::{KeyId, ReleaseId, TaskType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -57,6 +61,51 @@ impl Default for CoordinatorFile {
             default_releases: BTreeMap::new(),
         }
     }
+}
+
+impl CoordinatorFile {
+    /// Refuses numbers that no coordinator could work with.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        within("local_cores", self.local_cores, 1..=CORES_MAX)?;
+        within("local_memory_mib", self.local_memory_mib, MEMORY_MIB)?;
+        within(
+            "open_tasks_per_author",
+            self.open_tasks_per_author,
+            1..=OPEN_TASKS_MAX,
+        )?;
+        within(
+            "submissions_per_second",
+            self.submissions_per_second,
+            1..=1_000_000,
+        )?;
+        within("blob_gib_max", self.blob_gib_max, DISK_GIB)?;
+        within("shutdown_seconds", self.shutdown_seconds, GRACE_SECONDS)
+    }
+}
+
+/// More are no machine that exists.
+const CORES_MAX: u16 = 1_024;
+/// From what one small guest needs to 16 TiB.
+const MEMORY_MIB: RangeInclusive<u64> = 64..=16 << 20;
+/// Up to a pebibyte.
+const DISK_GIB: RangeInclusive<u64> = 1..=1 << 20;
+/// None at all to the longest that a shutdown waits.
+const GRACE_SECONDS: RangeInclusive<u64> = 0..=GRACE_MAX.as_secs();
+
+/// Refuses a number out of its bounds, by the name of its key.
+fn within<T: PartialOrd + Display>(
+    key: &str,
+    value: T,
+    bounds: RangeInclusive<T>,
+) -> Result<(), Failure> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = bounds.into_inner();
+    Err(
+        Failure::rejected(format!("{key} in {FILE} is {value}, not {least} to {most}"))
+            .next("mend the file, or put a # before the line to get the default"),
+    )
 }
 
 /// What a coordinator's file says at first.
@@ -151,6 +200,18 @@ impl Default for NodeFile {
             addresses: Vec::new(),
             discover: true,
         }
+    }
+}
+
+impl NodeFile {
+    /// Refuses numbers that no node could work with.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        within("cores", self.cores, 1..=CORES_MAX)?;
+        within("memory_mib", self.memory_mib, MEMORY_MIB)?;
+        within("throttle", self.throttle, 1..=100)?;
+        within("nice", self.nice, 0..=19)?;
+        within("cache_gib_max", self.cache_gib_max, DISK_GIB)?;
+        within("drain_seconds", self.drain_seconds, GRACE_SECONDS)
     }
 }
 
@@ -346,6 +407,49 @@ mod tests {
             ..NodeFile::default()
         };
         assert_eq!(file, expected);
+    }
+
+    /// Every number of a file, at zero and at the largest that TOML has, but for those that may be so.
+    fn refused<T>(check: impl Fn(&T) -> Result<(), Failure>, may_be_zero: &[&str])
+    where
+        T: Default + Serialize + DeserializeOwned,
+    {
+        assert!(check(&T::default()).is_ok());
+        let all = toml::Table::try_from(T::default()).unwrap();
+        let mut numbers = 0;
+        for (key, _) in all.iter().filter(|(_, value)| value.is_integer()) {
+            numbers += 1;
+            for value in [0, i64::MAX] {
+                let mut changed = all.clone();
+                changed.insert(key.clone(), value.into());
+                // A number that its type cannot hold is refused while reading.
+                let Ok(file) = changed.try_into::<T>() else {
+                    continue;
+                };
+                match check(&file) {
+                    Ok(()) => assert!(value == 0 && may_be_zero.contains(&key.as_str()), "{key}"),
+                    Err(failure) => {
+                        let text = failure.to_string();
+                        assert!(
+                            text.contains(&format!("{key} in hearth.toml is {value}")),
+                            "{text}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(numbers >= 6);
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused_by_their_key() {
+        refused(CoordinatorFile::check, &["shutdown_seconds"]);
+        refused(NodeFile::check, &["nice", "drain_seconds"]);
+        let file = NodeFile {
+            drain_seconds: 86_401,
+            ..NodeFile::default()
+        };
+        assert!(file.check().is_err());
     }
 
     #[test]

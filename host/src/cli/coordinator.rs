@@ -38,6 +38,7 @@ pub(crate) async fn run(
         );
     }
     let file: CoordinatorFile = config::read(&realm)?;
+    file.check()?;
     let config = configuration(&realm, args, file)?;
     let local = config.local_host.is_some();
     let stop = signals::asked_to_stop().context(Kind::Failed, "listening for signals")?;

@@ -266,14 +266,14 @@ impl Terminal {
 
 async fn serve(dir: &Path, args: &NodeArgs, output: Output) -> Result<(), Failure> {
     let file: NodeFile = config::read(dir)?;
+    file.check()?;
     let cores = args.cores.unwrap_or(file.cores);
     let memory_mib = args.memory.unwrap_or(file.memory_mib);
-    let nice = file.nice.clamp(0, 19);
     let mut pool = pool(
         cores,
         memory_mib.saturating_mul(1 << 20),
         &dir.join("cache"),
-        nice,
+        file.nice,
     )?;
     if let (Some(millis), Launcher::Program { runner_args, .. }) =
         (args.checkpoint_millis, &mut pool.launcher)
@@ -295,7 +295,7 @@ async fn serve(dir: &Path, args: &NodeArgs, output: Output) -> Result<(), Failur
     config.owner = OwnerLimits {
         allow_authors: file.allow_authors,
         deny_authors: file.deny_authors,
-        throttle: file.throttle.min(100),
+        throttle: file.throttle,
         follow_load: file.follow_load,
     };
     config.blob_bytes = file.cache_gib_max.saturating_mul(1 << 30);
