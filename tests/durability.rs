@@ -1,6 +1,7 @@
 //! What was acknowledged is never lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,145 @@ fn a_coordinator_drains_on_sigterm() {
     let mut coordinator = realm.coordinator.take().unwrap();
     let job = realm.submit_mersenne(&[89], &[]);
     assert!(coordinator.terminate().success());
+    let log = realm.said("coordinator");
+    assert!(!log.contains("died") && !log.contains('\u{1b}'), "{log}");
+    realm.start_coordinator(&[]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+}
+
+/// Only root may mount a disk that is small enough to fill; elsewhere there is nothing to see.
+#[test]
+fn a_full_disk_is_told_by_name_and_loses_nothing_acknowledged() {
+    let mut realm = Realm::init();
+    // The journal's alone: uploads are refused long before a disk is full, to leave room for it.
+    let data = realm.dir().join("data/journal");
+    std::fs::create_dir_all(&data).unwrap();
+    let mount = |args: &[&str]| Command::new("mount").args(args).arg(&data).status();
+    if !mount(&["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).is_ok_and(|status| status.success()) {
+        println!("skipped: this user may not mount a small disk");
+        return;
+    }
+    struct Unmount(std::path::PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        }
+    }
+    let _unmount = Unmount(data.clone());
+    realm.start_coordinator(&["--no-local-host"]);
+    let mut acknowledged = Vec::new();
+    acknowledged.push(realm.submit_mersenne(&[89, 107], &[]));
+    // Something else fills the disk; what comes then is refused or not acknowledged.
+    let filler = data.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[7; 4096]).is_ok() {}
+    let component = crate::support::guest("mersenne");
+    let lines = realm.path("exponents.jsonl");
+    let begun = Instant::now();
+    while realm.coordinator.as_mut().unwrap().is_running() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "never full");
+        let args = [
+            "--json",
+            "submit",
+            component.to_str().unwrap(),
+            "--lines",
+            lines.to_str().unwrap(),
+        ];
+        let output = realm.run(&args);
+        if output.status.success() {
+            let text = String::from_utf8(output.stdout).unwrap();
+            let answer: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+            acknowledged.push(answer["job"].as_str().unwrap().to_owned());
+        }
+    }
+    let log = realm.said("coordinator");
+    for part in [
+        ".journal",
+        "os error 28",
+        "operator",
+        "nothing that was acknowledged is lost",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert!(!log.contains("defect"), "{log}");
+    std::fs::remove_file(&filler).unwrap();
+    realm.start_coordinator(&["--no-local-host"]);
+    let jobs = &realm.json(&["jobs"])[0]["jobs"];
+    for job in &acknowledged {
+        assert!(
+            jobs.as_array()
+                .unwrap()
+                .iter()
+                .any(|one| one["job"] == **job),
+            "{job}: {jobs}"
+        );
+    }
+}
+
+#[test]
+fn a_program_that_was_replaced_on_disk_goes_on_with_itself() {
+    let mut realm = Realm::init();
+    let program = realm.path("hearth");
+    std::fs::copy(crate::support::HEARTH, &program).unwrap();
+    realm.start_coordinator_of(&program, &[]);
+    // Another version takes the name, which would not understand this one.
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "#!/bin/sh\nexit 1\n").unwrap();
+    let local = |realm: &Realm| realm.json(&["nodes"])[0]["nodes"][0]["connected"] == true;
+    eventually("the local host", || local(&realm).then_some(()));
+    let before = crate::support::descendants(realm.coordinator.as_ref().unwrap().id());
+    let host = before.first().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-9", &host])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let job = realm.submit_mersenne(&[89], &[]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+}
+
+#[test]
+fn a_lost_data_folder_is_told_to_those_who_wait_with_the_way_out() {
+    let mut realm = Realm::start();
+    let local = |realm: &Realm| realm.json(&["nodes"])[0]["nodes"][0]["connected"] == true;
+    eventually("the local host", || local(&realm).then_some(()));
+    let mut coordinator = realm.coordinator.take().unwrap();
+    assert!(coordinator.terminate().success());
+    std::fs::remove_dir_all(realm.dir().join("data")).unwrap();
+    realm.start_coordinator(&[]);
+    let job = realm.submit_mersenne(&[89], &[]);
+    let next = eventually("the trouble", || {
+        let job = &realm.json(&["jobs"])[0]["jobs"][0];
+        (job["trouble"]["code"] == "coordinator-older-than-seen")
+            .then(|| job["trouble"]["next"].as_str().unwrap().to_owned())
+    });
+    let epoch = realm.dir().join("local/epoch");
+    assert!(next.contains(epoch.to_str().unwrap()), "{next}");
+    assert!(
+        realm.said("coordinator").contains(&next),
+        "the log says so too"
+    );
+    assert!(realm.coordinator.take().unwrap().terminate().success());
+    std::fs::remove_file(epoch).unwrap();
+    realm.start_coordinator(&[]);
+    realm.ok(&["wait", &job, "--timeout", "60"]);
+}
+
+#[test]
+fn a_drained_local_host_stays_away_until_the_next_start() {
+    let mut realm = Realm::start();
+    let local = |realm: &Realm| realm.json(&["nodes"])[0]["nodes"][0]["connected"] == true;
+    eventually("the local host", || local(&realm).then_some(()));
+    realm.ok(&["nodes", "--drain", "local"]);
+    eventually("its end", || (!local(&realm)).then_some(()));
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!local(&realm), "it came back by itself");
+    let job = realm.submit_mersenne(&[89], &[]);
+    let status = realm.json(&["jobs"])[0]["jobs"][0].clone();
+    assert_eq!(status["trouble"]["code"], "local-host-drained", "{status}");
+    assert!(realm.coordinator.take().unwrap().terminate().success());
     realm.start_coordinator(&[]);
     realm.ok(&["wait", &job, "--timeout", "60"]);
 }

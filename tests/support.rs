@@ -218,7 +218,12 @@ impl Realm {
 
     /// `hearth ARGS` for this realm, with a user directory of its own.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(HEARTH);
+        self.command_of(Path::new(HEARTH), args)
+    }
+
+    /// The same of a copy of the program.
+    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).stdin(Stdio::null());
         command
             .env("HEARTH_REALM", self.dir())
@@ -269,9 +274,14 @@ impl Realm {
     }
 
     pub(crate) fn start_coordinator(&mut self, args: &[&str]) {
+        self.start_coordinator_of(Path::new(HEARTH), args);
+    }
+
+    pub(crate) fn start_coordinator_of(&mut self, program: &Path, args: &[&str]) {
         let ready = self.path("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let mut command = self.command(&["coordinator", "--ready-file", ready.to_str().unwrap()]);
+        let ready_file = ["coordinator", "--ready-file", ready.to_str().unwrap()];
+        let mut command = self.command_of(program, &ready_file);
         command
             .args(args)
             .stdout(Stdio::null())

@@ -147,7 +147,7 @@ fn configuration(
         let (cores, memory) = (file.local_cores, file.local_memory_mib);
         let dir = realm.join("local");
         config.local_host = Some(LocalHostConfig {
-            program: places::this_program()?,
+            program: places::same_program(),
             args: [
                 "__local-node",
                 "--cores",

@@ -342,7 +342,7 @@ pub(crate) fn pool(
 ) -> Result<PoolConfig, Failure> {
     Ok(PoolConfig {
         launcher: Launcher::Program {
-            path: places::this_program()?,
+            path: places::same_program(),
             runner_args: vec!["__runner".to_owned()],
             compiler_args: vec!["__compiler".to_owned()],
         },

@@ -48,7 +48,14 @@ pub(crate) fn host_name() -> String {
     }
 }
 
-/// The program that runs now: what children are started from, given explicitly from here on.
+/// The very file that runs now, for children of this process: also when another version has taken its
+/// name since, whose messages this one might not understand. A child resolves it for itself, before it
+/// becomes another program.
+pub(crate) fn same_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+/// The path of the program that runs now, for processes that stand for themselves.
 pub(crate) fn this_program() -> Result<PathBuf, Failure> {
     std::env::current_exe().context(Kind::Failed, "finding this program's path")
 }

@@ -222,7 +222,7 @@ async fn finish_here(
         .deadline
         .and_then(|seconds| begun.checked_add(Duration::from_secs(seconds)));
     let (out, cache) = (args.out.clone(), places::user_data()?.join("cache"));
-    let program = places::this_program()?;
+    let program = places::same_program();
     tokio::task::spawn_blocking(move || {
         let host = LocalHost::builder()
             .runner_program(program)

@@ -78,7 +78,7 @@ fn run_once(args: &TaskRunArgs, output: Output) -> Result<(), Failure> {
     let loaded = load(&args.file)?;
     let component = Component::from_bytes(loaded.component.clone())
         .context(Kind::Rejected, args.file.display())?;
-    let builder = LocalHost::builder().runner_program(places::this_program()?);
+    let builder = LocalHost::builder().runner_program(places::same_program());
     let builder = match args.engine {
         EngineArg::Native => builder,
         EngineArg::Pulley => builder.pulley(),
