@@ -352,15 +352,7 @@ impl NodeDir {
     ///
     /// [`DirError::Io`].
     pub fn leftovers(path: &Path) -> Result<Vec<PathBuf>, DirError> {
-        let names = [
-            CONFIG,
-            KEY,
-            CERTIFICATE,
-            CA,
-            POLICY,
-            REVOCATIONS,
-            AUTHOR_KEY,
-        ];
+        let names = [CONFIG, KEY, CERTIFICATE, CA, POLICY, AUTHOR_KEY];
         files::leftovers(path, &names)
     }
 
