@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_core::{Event, Grant, ReportIn};
 use hearth_wire::message::{CoordinatorMessage, Input, InputSource, Lease, ReleaseRef};
@@ -15,8 +16,14 @@ use super::{End, ToNode, say};
 use crate::shell::{JobFacts, Shell};
 use crate::troubles;
 
-/// Bytes of inputs in one message, well below a frame.
+/// Encoded leases in one message, well below a frame.
 const LEASE_MESSAGE_BYTES: usize = 256 << 10;
+/// What a lease counts for at least.
+const LEASE_BYTES_MIN: usize = LEASE_MESSAGE_BYTES / limits::MESSAGES_PER_FRAME_MAX;
+
+/// Until a lease that we cannot fill is given back. A disk that does not read now may read later, and a
+/// task has only so many attempts.
+const UNREADABLE_DELAY: Duration = Duration::from_secs(5);
 
 /// Releases that a node is told in full at most; the names of the rest are forgotten and told again.
 const RELEASES_MAX: usize = 4_096;
@@ -55,15 +62,26 @@ impl Leases {
             return Err(End::Stopped);
         };
         self.send_filled(sender, filled.leases).await?;
-        if !filled.failed.is_empty() {
-            shell
-                .driver
-                .tell(Event::Reported {
-                    node: inbound.node(),
-                    session: inbound.session(),
-                    reports: filled.failed,
-                })
-                .await?;
+        let given_back = |reports| Event::Reported {
+            node: inbound.node(),
+            session: inbound.session(),
+            reports,
+        };
+        if !filled.declined.is_empty() {
+            shell.driver.tell(given_back(filled.declined)).await?;
+        }
+        if !filled.unreadable.is_empty() {
+            let (later, event) = (Arc::clone(shell), given_back(filled.unreadable));
+            tokio::spawn(async move {
+                let mut shutdown = later.shutdown.clone();
+                tokio::select! {
+                    () = shutdown.requested() => {}
+                    () = tokio::time::sleep(UNREADABLE_DELAY) => {
+                        // A driver that has ended leases nothing any more.
+                        let _ended = later.driver.tell(event).await;
+                    }
+                }
+            });
         }
         Ok(())
     }
@@ -73,8 +91,7 @@ impl Leases {
         sender: &ToNode,
         leases: Vec<(Lease, Arc<crate::releases::KnownRelease>)>,
     ) -> Result<(), End> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
+        let mut full = Vec::with_capacity(leases.len());
         for (mut lease, known) in leases {
             let ReleaseRef::Known(id) = lease.release else {
                 continue;
@@ -84,30 +101,42 @@ impl Leases {
             }
             if self.releases.insert(id) {
                 lease.release = ReleaseRef::Full(known.release.clone());
-                bytes += known.release.manifest.len();
             }
-            if let InputSource::Inline(input) = &lease.input.source {
-                bytes += input.len();
-            }
-            bytes += 256;
-            batch.push(lease);
-            if bytes >= LEASE_MESSAGE_BYTES {
-                bytes = 0;
-                let full = std::mem::take(&mut batch);
-                say(sender, &CoordinatorMessage::Lease(full)).await?;
-            }
+            full.push(lease);
         }
-        if batch.is_empty() {
-            return Ok(());
+        for batch in batches(full) {
+            say(sender, &CoordinatorMessage::Lease(batch)).await?;
         }
-        say(sender, &CoordinatorMessage::Lease(batch)).await
+        Ok(())
     }
+}
+
+/// Cuts leases into messages. What a lease carries (a release, an input, a checkpoint with its makers) is at
+/// most a few ten KiB, so that one alone always fits.
+fn batches(leases: Vec<Lease>) -> Vec<Vec<Lease>> {
+    let (mut all, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for lease in leases {
+        // A floor bounds how many come in one message.
+        let size = codec::encode(&lease).len().max(LEASE_BYTES_MIN);
+        if bytes + size > LEASE_MESSAGE_BYTES && !batch.is_empty() {
+            all.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += size;
+        batch.push(lease);
+    }
+    if !batch.is_empty() {
+        all.push(batch);
+    }
+    all
 }
 
 struct Filled {
     leases: Vec<(Lease, Arc<crate::releases::KnownRelease>)>,
-    /// Attempts that we cannot serve: told to core as ended without a word on the task.
-    failed: Vec<ReportIn>,
+    /// Attempts of releases that may not run now: told to core as ended without a word on the task.
+    declined: Vec<ReportIn>,
+    /// Attempts that we cannot serve: told as stopped, after a while.
+    unreadable: Vec<ReportIn>,
 }
 
 /// What leases of a job are filled from. Core has granted them by what it knew; whether the release
@@ -133,9 +162,9 @@ async fn leasable(shell: &Shell, job: JobId, node: NodeId) -> Result<JobFacts, I
     }
 }
 
+/// What we cannot read is no fault of the node: the attempt counts as stopped, and the log tells the operator.
 fn unreadable() -> Inconclusive {
-    let text = "the coordinator cannot read this task's input or release";
-    Inconclusive::HostFault(text.to_owned())
+    Inconclusive::Cancelled
 }
 
 fn fill(
@@ -145,7 +174,8 @@ fn fill(
 ) -> Filled {
     let mut filled = Filled {
         leases: Vec::with_capacity(grants.len()),
-        failed: Vec::new(),
+        declined: Vec::new(),
+        unreadable: Vec::new(),
     };
     for grant in grants {
         let facts = match jobs.get(&grant.task.job) {
@@ -153,18 +183,27 @@ fn fill(
             None => Err(unreadable()),
         };
         let lease = facts.and_then(|facts| {
-            let lease = fill_one(shell, grant, facts).ok_or_else(unreadable)?;
+            let Some(lease) = fill_one(shell, grant, facts) else {
+                tracing::error!(task = %grant.task, "a lease cannot be filled; the task waits");
+                return Err(unreadable());
+            };
             Ok((lease, Arc::clone(&facts.release)))
         });
         match lease {
             Ok(lease) => filled.leases.push(lease),
-            Err(why) => filled.failed.push(ReportIn {
-                attempt: grant.attempt,
-                task: grant.task,
-                outcome: Outcome::Inconclusive(why),
-                fuel_used: 0,
-                run_micros: 0,
-            }),
+            Err(why) => {
+                let back = match why {
+                    Inconclusive::Declined(_) => &mut filled.declined,
+                    _ => &mut filled.unreadable,
+                };
+                back.push(ReportIn {
+                    attempt: grant.attempt,
+                    task: grant.task,
+                    outcome: Outcome::Inconclusive(why),
+                    fuel_used: 0,
+                    run_micros: 0,
+                });
+            }
         }
     }
     filled
@@ -212,5 +251,62 @@ fn checkpoint(shell: &Shell, grant: &Grant, seq: Seq) -> Option<Checkpoint> {
             task, checkpoint, ..
         } if task == grant.task => Some(checkpoint),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hearth_wire::{
+        AttemptId, Body, CheckpointLink, Digest, Epoch, NodeId, Priority, TaskId, TaskIndex,
+    };
+
+    use super::*;
+
+    fn lease(number: u32, state: usize, makers: usize) -> Lease {
+        let link = CheckpointLink {
+            node: NodeId(Digest::of(b"maker")),
+            fuel_used: u64::MAX,
+            state: Digest::default(),
+            signature: vec![1; 72],
+        };
+        Lease {
+            attempt: AttemptId(number.into()),
+            task: TaskId {
+                job: JobId(1),
+                index: TaskIndex(number),
+            },
+            epoch: Epoch::default(),
+            release: ReleaseRef::Known(ReleaseId(Digest::default())),
+            input: Input {
+                media_type: "text/plain".to_owned(),
+                digest: Digest::default(),
+                source: InputSource::Inline(vec![0; state]),
+            },
+            seed: Digest::default(),
+            priority: Priority::Medium,
+            millis: 60_000,
+            checkpoint: Some(Checkpoint {
+                state: Body::Inline(vec![0; state]),
+                fuel_used: 1,
+                chain: vec![link; makers],
+            }),
+        }
+    }
+
+    #[test]
+    fn leases_with_all_that_they_carry_fit_their_frames() {
+        for (state, makers) in [
+            (limits::INLINE_BYTES_MAX, limits::CHECKPOINT_CHAIN_MAX),
+            (0, 0),
+        ] {
+            let leases: Vec<_> = (0..3_000).map(|n| lease(n, state, makers)).collect();
+            let batches = batches(leases.clone());
+            for batch in &batches {
+                assert!(batch.len() <= limits::MESSAGES_PER_FRAME_MAX);
+                let message = CoordinatorMessage::Lease(batch.clone());
+                assert!(codec::encode(&message).len() <= limits::FRAME_BYTES_MAX / 2);
+            }
+            assert_eq!(batches.concat(), leases, "none is lost, none is twice");
+        }
     }
 }

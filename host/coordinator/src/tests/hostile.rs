@@ -467,50 +467,6 @@ async fn a_client_without_the_role_gets_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_learns_which_blobs_are_there() {
-    let world = World::new().await;
-    quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
-    let path: &Path = world.dir.path();
-    let author = join(&world.owner, world.addr(), Role::Author, "curious", path).await;
-    let addr = world.addr();
-    let there = format!("/v1/blobs/{}", manifest().component.digest);
-    for path in [there, format!("/v1/blobs/{}", Digest::of(b"nothing"))] {
-        let request = format!("HEAD {path} HTTP/1.1\r\nHost: {addr}\r\nconnection: close\r\n\r\n");
-        let answer = raw_as(&world.realm(), world.addr(), author.tls(), &request).await;
-        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
-        // The owner, who may read all, is told.
-        let known = raw(&world.realm(), world.addr(), &request).await;
-        let there = path.ends_with(&manifest().component.digest.to_string());
-        assert_eq!(known.starts_with("HTTP/1.1 200"), there, "{path}: {known}");
-    }
-    world.goes_on().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_reader_hears_no_more_events() {
-    let world = World::new().await;
-    let path: &Path = world.dir.path();
-    let observer = join(&world.owner, world.addr(), Role::Observer, "eye", path).await;
-    let reader = member(&world.realm(), world.addr(), &observer);
-    let job = quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
-    let path = format!("/v1/jobs/{}/events", job.job);
-    let mut events = reader.events(&path, None).await.unwrap();
-    events.next().await.unwrap().unwrap();
-    let home = hearth_identity::RealmDir::open(&world.realm()).unwrap();
-    let id = observer.node_id();
-    home.revoke(crate::clock::unix_now(), |list| list.nodes.push(id))
-        .unwrap();
-    let end = async { while let Some(Ok(_)) = events.next().await {} };
-    tokio::time::timeout(WAIT, end).await.expect("it goes on");
-    assert_eq!(
-        status(&world.owner, job.job).await.state,
-        hearth_wire::api::JobState::Open
-    );
-    cancel_all(&world).await;
-    world.goes_on().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_that_no_honest_node_makes_end_the_session() {
     let world = World::new().await;
     let joined = world.join("liar").await;
@@ -540,6 +496,50 @@ async fn reports_that_no_honest_node_makes_end_the_session() {
             other => panic!("{what}: {other:?}"),
         }
         cancel_all(&world).await;
+    }
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_reader_hears_no_more_events() {
+    let world = World::new().await;
+    let path: &Path = world.dir.path();
+    let observer = join(&world.owner, world.addr(), Role::Observer, "eye", path).await;
+    let reader = member(&world.realm(), world.addr(), &observer);
+    let job = quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
+    let path = format!("/v1/jobs/{}/events", job.job);
+    let mut events = reader.events(&path, None).await.unwrap();
+    events.next().await.unwrap().unwrap();
+    let home = hearth_identity::RealmDir::open(&world.realm()).unwrap();
+    let id = observer.node_id();
+    home.revoke(crate::clock::unix_now(), |list| list.nodes.push(id))
+        .unwrap();
+    let end = async { while let Some(Ok(_)) = events.next().await {} };
+    tokio::time::timeout(WAIT, end).await.expect("it goes on");
+    assert_eq!(
+        status(&world.owner, job.job).await.state,
+        hearth_wire::api::JobState::Open
+    );
+    cancel_all(&world).await;
+    world.goes_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_learns_which_blobs_are_there() {
+    let world = World::new().await;
+    quick_job(&world.realm(), &world.owner, &[b"one".to_vec()]).await;
+    let path: &Path = world.dir.path();
+    let author = join(&world.owner, world.addr(), Role::Author, "curious", path).await;
+    let addr = world.addr();
+    let there = format!("/v1/blobs/{}", manifest().component.digest);
+    for path in [there, format!("/v1/blobs/{}", Digest::of(b"nothing"))] {
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: {addr}\r\nconnection: close\r\n\r\n");
+        let answer = raw_as(&world.realm(), world.addr(), author.tls(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+        // The owner, who may read all, is told.
+        let known = raw(&world.realm(), world.addr(), &request).await;
+        let there = path.ends_with(&manifest().component.digest.to_string());
+        assert_eq!(known.starts_with("HTTP/1.1 200"), there, "{path}: {known}");
     }
     world.goes_on().await;
 }
