@@ -262,7 +262,9 @@ fn a_token_is_good_once_here_and_for_one() {
     ]);
     let why = String::from_utf8_lossy(&strange.stderr);
     assert!(
-        !strange.status.success() && why.contains("next:") && why.contains("do not accept each other"),
+        !strange.status.success()
+            && why.contains("next:")
+            && why.contains("do not accept each other"),
         "a token of another realm opened this one, or failed for another reason: {why}"
     );
     assert!(!fresh.join("node.key").exists() || !fresh.join("node.pem").exists());

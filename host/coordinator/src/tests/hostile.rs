@@ -543,3 +543,52 @@ async fn nobody_learns_which_blobs_are_there() {
     }
     world.goes_on().await;
 }
+
+/// A disk of ours that does not read is nothing against the node that would have got the input.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_input_that_we_cannot_read_is_leased_again_to_the_same_node() {
+    let world = World::new().await;
+    let job = quick_job(
+        &world.realm(),
+        &world.owner,
+        &[b"an input to be lost".to_vec()],
+    )
+    .await;
+    let holds = |path: &std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        let journal = path.components().any(|part| part.as_os_str() == "journal");
+        !journal
+            && bytes
+                .windows(19)
+                .any(|window| window == b"an input to be lost")
+    };
+    let all = files(&world.realm()).into_iter().filter(holds);
+    let lost: Vec<_> = all
+        .map(|path| (std::fs::read(&path).unwrap(), path))
+        .collect();
+    for (_, path) in &lost {
+        std::fs::write(path, b"").unwrap();
+    }
+    let worker = tokio::spawn(world.working("patient").await.work());
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let standing = status(&world.owner, job.job).await;
+    assert_eq!((standing.counts.settled, standing.counts.failed), (0, 0));
+    for (bytes, path) in lost {
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(closed(&world.owner, job.job).await.counts.settled, 1);
+    world.running.stop().await;
+    worker.await.unwrap();
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
