@@ -132,6 +132,7 @@ fn a_full_disk_is_told_by_name_and_loses_nothing_acknowledged() {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(!log.contains("defect"), "{log}");
+    drop(file);
     std::fs::remove_file(&filler).unwrap();
     realm.start_coordinator(&["--no-local-host"]);
     let jobs = &realm.json(&["jobs"])[0]["jobs"];
