@@ -228,7 +228,7 @@ mod tests {
         let semantics = engine_id().semantics.to_string();
         assert_eq!(
             semantics,
-            "ba7fe5295e8945a59016bd615a33920b55b8827dbb81ad7c945f74e9740fd221"
+            "7a4356b7da0d981a2681581af1c756d4d6d950b47c79c8efe6f664329c3d44df"
         );
     }
 

@@ -377,6 +377,7 @@ async fn the_plain_listener_wants_a_token_and_the_right_host() {
     }
     // The scheme's name is of any case; anything else is not this scheme.
     for (scheme, expected) in [("bearer", "200"), ("BEARER", "200"), ("Basic", "401")] {
+        let token = token.as_str();
         let request = format!(
             "GET /v1/modes HTTP/1.1\r\nHost: {plain}\r\nAuthorization: {scheme} {token}\r\n\
              Connection: close\r\n\r\n"
