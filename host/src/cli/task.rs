@@ -18,6 +18,9 @@ pub(crate) use hearth::task_tools::Loaded;
 
 /// Days that a release is valid when it is signed on the way to a coordinator.
 const DAYS_DEFAULT: u64 = 365;
+const DAY: u64 = 86_400;
+/// How late the clock of a machine may be that must accept a release at once.
+const LATE_CLOCK_SECONDS: u64 = 3600;
 
 pub(crate) fn task(global: &Global, command: &TaskCommand, output: Output) -> Result<(), Failure> {
     match command {
@@ -160,11 +163,9 @@ fn no_realm() -> Failure {
 }
 
 fn validity(days: u64, realm: Option<RealmId>) -> SignOptions {
-    // A little in the past, so that machines whose clocks are late accept it at once.
-    let not_before = UnixSeconds(now().0.saturating_sub(3600));
     SignOptions {
-        not_before,
-        not_after: UnixSeconds(now().0 + days * 86_400),
+        not_before: UnixSeconds(now().0.saturating_sub(LATE_CLOCK_SECONDS)),
+        not_after: UnixSeconds(now().0 + days * DAY),
         realm,
     }
 }
@@ -218,8 +219,39 @@ pub(crate) fn release_of(global: &Global, loaded: &Loaded) -> Result<Release, Fa
 }
 
 /// A release of one's own component, for as long as releases are valid by default.
+///
+/// All day it is the same release, so that a submission that is repeated with its idempotency key asks
+/// for the same thing.
 pub(crate) fn sign_with(loaded: &Loaded, key: &SigningKey) -> Result<Release, Failure> {
-    let bundle = task_tools::sign(loaded, key, &validity(DAYS_DEFAULT, None))
+    let bundle = task_tools::sign(loaded, key, &validity_of_the_day(now()))
         .context(Kind::Rejected, "signing")?;
     Ok(bundle.release)
+}
+
+fn validity_of_the_day(now: UnixSeconds) -> SignOptions {
+    let day = now.0.saturating_sub(LATE_CLOCK_SECONDS) / DAY * DAY;
+    SignOptions {
+        not_before: UnixSeconds(day),
+        not_after: UnixSeconds(day + (DAYS_DEFAULT + 2) * DAY),
+        realm: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_own_component_is_the_same_release_all_day() {
+        let noon = UnixSeconds(20_000 * DAY + DAY / 2);
+        let release = validity_of_the_day(noon);
+        assert_eq!(validity_of_the_day(UnixSeconds(noon.0 + 3)), release);
+        // Whenever it is signed, it is valid on clocks that are late and for as long as was said.
+        for hour in 0..24 {
+            let now = UnixSeconds(noon.0 + hour * 3600);
+            let release = validity_of_the_day(now);
+            assert!(release.not_before.0 + LATE_CLOCK_SECONDS <= now.0);
+            assert!(release.not_after.0 >= now.0 + DAYS_DEFAULT * DAY);
+        }
+    }
 }
