@@ -50,7 +50,7 @@ impl Coordinator {
             return picked;
         }
         // Volunteers could not run the component: one of ours has the last word on that.
-        let in_doubt = lane == Lane::Run && job.unfit.len() >= 2 && self.ours_take(job, shape);
+        let in_doubt = lane == Lane::Run && job.unfit.len() >= 2 && self.ours(job, shape) > 0;
         if in_doubt && !node.kind.is_trusted() {
             return picked;
         }
@@ -74,7 +74,12 @@ impl Coordinator {
                 break;
             }
             let task = task_of(job, *task);
-            if in_doubt || self.may_have(index, job, shape, task, home, lane) {
+            let may_have = if in_doubt {
+                self.may_decide(index, job, shape, task)
+            } else {
+                self.may_have(index, job, shape, task, home, lane)
+            };
+            if may_have {
                 picked.push((task, self.purpose(task, lane)));
             }
         }
@@ -145,7 +150,7 @@ impl Coordinator {
             ours_had |= other.is_some_and(|other| other.kind.is_trusted());
         }
         let last = lane == Lane::Run && !had.is_empty() && !ours_had && job.is_last(cell);
-        if last && self.ours_take(job, shape) {
+        if last && self.ours(job, shape) > 0 {
             return node.kind.is_trusted();
         }
         if !mine && home == AtHome::All {
@@ -173,8 +178,32 @@ impl Coordinator {
         }
     }
 
-    /// Whether one of our own nodes would take a job's runs now.
-    pub(super) fn ours_take(&self, job: &Job, shape: &Shape) -> bool {
+    /// Whether one of our own nodes may say with a task if a component can be run at all: any that has
+    /// not had it, and one that had it when no other of ours is there.
+    fn may_decide(&self, index: NodeIndex, job: &Job, shape: &Shape, task: TaskId) -> bool {
+        let Some(cell) = self.cell(task) else {
+            return false;
+        };
+        let mut had = std::collections::BTreeSet::new();
+        for (_, attempt) in self.attempts.chain(cell.head) {
+            if attempt.node == index && attempt.state.is_live() {
+                return false;
+            }
+            let node = self.nodes.at(attempt.node);
+            let takes = node.is_some_and(|node| {
+                node.kind.is_trusted()
+                    && takes(shape, node)
+                    && !node.declined.contains(&job.release)
+            });
+            if takes {
+                had.insert(attempt.node);
+            }
+        }
+        !had.contains(&index) || self.ours(job, shape) <= had.len() as u64
+    }
+
+    /// How many of our own nodes would take a job's runs now.
+    pub(super) fn ours(&self, job: &Job, shape: &Shape) -> u64 {
         let groups = shape.groups.iter();
         let groups = groups.filter_map(|group| self.fits.group(*group));
         let ours = groups.filter(|group| group.offer.kind.is_trusted());
@@ -184,7 +213,7 @@ impl Coordinator {
         let declined = declined.into_iter().flatten().take(DECLINERS_LOOK_MAX);
         let declined = declined.filter_map(|index| self.nodes.at(*index));
         let declined = declined.filter(|node| node.kind.is_trusted() && takes(shape, node));
-        healthy > declined.count() as u64
+        healthy.saturating_sub(declined.count() as u64)
     }
 
     /// The engine on which a result is checked: its own, while one of ours that fits runs that. Results

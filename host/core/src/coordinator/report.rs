@@ -126,7 +126,7 @@ impl Coordinator {
         if let Inconclusive::Unfit(_) = cause {
             let second = !job.unfit.is_empty() && !job.unfit.contains(&node.id);
             let shape = self.fits.shape(job.shape);
-            let ours = shape.is_some_and(|shape| self.ours_take(job, shape));
+            let ours = shape.is_some_and(|shape| self.ours(job, shape) > 0);
             if node.kind.is_trusted() || (second && !ours) {
                 return Some(Verdict::Failed(Failure::Unfit));
             }
