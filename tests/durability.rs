@@ -66,11 +66,17 @@ fn a_second_coordinator_is_refused() {
 }
 
 #[test]
-fn a_coordinator_drains_on_sigterm() {
+fn a_coordinator_takes_leave_on_sigterm_and_goes_on_at_the_next_start() {
     let mut realm = Realm::start();
+    let _node = realm.volunteer("ada", &[]);
     let mut coordinator = realm.coordinator.take().unwrap();
     let job = realm.submit_mersenne(&[89], &[]);
     assert!(coordinator.terminate().success());
+    eventually("the word of leave", || {
+        let said = realm.said("ada");
+        said.contains("the coordinator is shutting down")
+            .then_some(())
+    });
     let log = realm.said("coordinator");
     assert!(!log.contains("died") && !log.contains('\u{1b}'), "{log}");
     realm.start_coordinator(&[]);
