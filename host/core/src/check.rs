@@ -118,7 +118,9 @@ fn check_job(core: &Coordinator, job: &Job) -> Checked {
     }
     let next = job.next_wake(now);
     let woken = next.is_none_or(|next| job.wake_at.is_some_and(|wake| wake <= next));
-    want(woken, "what waits for a time is woken by then", || at(0))?;
+    want(woken, "what waits for a time is woken by then", || {
+        format!("{}: {next:?}, {:?}", at(0), job.wake_at)
+    })?;
     if let Some(wake) = job.wake_at {
         let timer = crate::time::Timer::Wake(job.id);
         want(

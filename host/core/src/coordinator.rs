@@ -151,8 +151,9 @@ impl Coordinator {
 
     /// Decides what an event means, changes the state accordingly, and says what to do.
     ///
-    /// Time is the larger of `now` and that of the newest record, so a clock that goes back does no
-    /// harm, and one that leaps ahead ends leases early, whose reports are still accepted.
+    /// Time is the largest of `now`, that of the newest record and that of the step before, so a clock
+    /// that goes back does no harm (what became ready stays so), and one that leaps ahead ends leases
+    /// early, whose reports are still accepted.
     ///
     /// # Panics
     ///
@@ -160,7 +161,7 @@ impl Coordinator {
     /// be dropped and the coordinator with it, so that the journal stays one that replays.
     pub fn handle(&mut self, now: Millis, event: Event) -> Step {
         let mut step = Step::default();
-        self.clock = now.max(self.now);
+        self.clock = now.max(self.now).max(self.clock);
         let turn = &mut Turn {
             now: self.clock,
             step: &mut step,
