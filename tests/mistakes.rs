@@ -51,20 +51,23 @@ fn a_run_ends_alike_on_the_network_and_here() {
     realm.fails(2, &["submit", component, &good, "--deadline", "0"]);
 }
 
-#[test]
-fn an_interrupted_run_names_the_job_that_goes_on() {
-    let realm = Realm::start();
+/// A `hearth run` with one short task and this many times the long ones.
+fn long_run(realm: &Realm, times: usize) -> std::process::Child {
     let component = guest("mersenne");
-    let inputs = realm.file(
-        "long.jsonl",
-        &format!("{{\"exponent\": 31}}\n{}", LONG.repeat(8)),
-    );
-    let mut run = realm.command(&["run", component.to_str().unwrap(), "--lines", &inputs]);
-    let mut run = run
+    let lines = format!("{{\"exponent\": 31}}\n{}", LONG.repeat(times));
+    let inputs = realm.file("long.jsonl", &lines);
+    realm
+        .command(&["run", component.to_str().unwrap(), "--lines", &inputs])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn an_interrupted_run_names_the_job_that_goes_on() {
+    let realm = Realm::start();
+    let mut run = long_run(&realm, 8);
     let mut first = String::new();
     let mut printed = BufReader::new(run.stdout.take().unwrap());
     printed.read_line(&mut first).unwrap();
@@ -96,17 +99,7 @@ fn an_interrupted_run_names_the_job_that_goes_on() {
 #[test]
 fn a_run_that_went_home_ends_when_it_is_interrupted() {
     let mut realm = Realm::start();
-    let component = guest("mersenne");
-    let inputs = realm.file(
-        "long.jsonl",
-        &format!("{{\"exponent\": 31}}\n{}", LONG.repeat(40)),
-    );
-    let mut run = realm.command(&["run", component.to_str().unwrap(), "--lines", &inputs]);
-    let mut run = run
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut run = long_run(&realm, 40);
     let mut line = String::new();
     let mut printed = BufReader::new(run.stdout.take().unwrap());
     printed.read_line(&mut line).unwrap();

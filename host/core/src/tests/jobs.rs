@@ -238,10 +238,7 @@ fn a_revoked_release_ends_its_jobs() {
     let release = world.release();
     let node = world.volunteer(1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     let request = world.request();
     let mut seen = world.step(crate::Event::ReleaseRevoked { request, release });
     seen.done();

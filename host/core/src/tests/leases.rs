@@ -65,10 +65,7 @@ fn one_frame_may_report_many_tasks_and_one_task_twice() {
     let release = world.release();
     let node = world.volunteer(2);
     let spec = world.spec(release, 2);
-    let (job, mut seen) = world.submit(spec);
-    let grants = seen.grants(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grants) = world.leases(spec, &node);
     let report = |grant: &crate::Grant| ReportIn {
         attempt: grant.attempt,
         task: grant.task,
@@ -102,10 +99,7 @@ fn outputs_are_kept_until_the_job_is_forgotten() {
     let node = world.volunteer(1);
     let mut run = |value: &[u8]| {
         let spec = world.spec(release, 1);
-        let (job, mut seen) = world.submit(spec);
-        let grant = seen.grant(&node);
-        seen.told(job);
-        drop(seen);
+        let (job, grant) = world.lease(spec, &node);
         let blob = hearth_wire::Blob::of(value);
         let output = hearth_wire::Output {
             media_type: "text/plain".to_owned(),

@@ -12,10 +12,7 @@ fn a_drained_node_finishes_what_it_has_and_gets_no_more() {
     let release = world.release();
     let mut node = world.volunteer(1);
     let spec = world.spec(release, 2);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     let (request, id, session) = (world.request(), node.id, node.session);
     let event = Event::NodeDrain {
         request: Some(request),
@@ -71,10 +68,7 @@ fn a_revoked_node_loses_everything_and_stays_out() {
     let release = world.release();
     let mut node = world.volunteer(1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     let (request, id) = (world.request(), node.id);
     let mut seen = world.step(Event::NodeRevoked { request, node: id });
     assert!(matches!(seen.done(), Answer::NodeRevoked { .. }));

@@ -13,10 +13,7 @@ fn busy() -> (World, hearth_wire::ReleaseId, Node, Grant) {
     let release = world.release();
     let node = world.node(NodeKind::Local, 1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (_, grant) = world.lease(spec, &node);
     (world, release, node, grant)
 }
 
@@ -138,10 +135,7 @@ fn low_work_is_parked_for_urgent_work_and_goes_on_after_it() {
     });
     let mut spec = world.spec(release, 1);
     class(Priority::Low)(&mut spec.options);
-    let (low, mut seen) = world.submit(spec);
-    let parked = seen.grant(&node);
-    seen.told(low);
-    drop(seen);
+    let (low, parked) = world.lease(spec, &node);
     world.now += 10_000;
     let mut spec = world.spec(release, 1);
     class(Priority::High)(&mut spec.options);
@@ -213,10 +207,7 @@ fn parked_work_whose_owner_took_the_slots_away_goes_elsewhere() {
     let mut spec = world.spec(release, 1);
     spec.options.priority = Priority::Low;
     spec.options.attempts_max = 1;
-    let (low, mut seen) = world.submit(spec);
-    let parked = seen.grant(&node);
-    seen.told(low);
-    drop(seen);
+    let (low, parked) = world.lease(spec, &node);
     let mut spec = world.spec(release, 1);
     spec.options.priority = Priority::High;
     let (high, mut seen) = world.submit(spec);

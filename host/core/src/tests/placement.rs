@@ -180,10 +180,7 @@ fn a_measured_node_gets_work_to_put_aside_and_less_near_the_end() {
     let release = world.release();
     let node = world.volunteer(2);
     let spec = world.spec(release, 10);
-    let (job, mut seen) = world.submit(spec);
-    let grants = seen.grants(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grants) = world.leases(spec, &node);
     let mut seen = world.report_after(&node, &grants[0], returned(1), 10_000);
     seen.accepted(&node, &grants[0]);
     // One for the slot that is free and half of an even share of what waits, as long as that is one.
@@ -197,10 +194,7 @@ fn the_local_host_helps_only_when_volunteers_would_take_too_long() {
     let release = world.release();
     let (node, home) = (world.volunteer(1), world.node(NodeKind::Local, 2));
     let spec = world.spec(release, 4);
-    let (job, mut seen) = world.submit(spec);
-    let first = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, first) = world.lease(spec, &node);
     // Three more of one second each: the volunteer does them in time, with one put aside.
     let mut seen = world.report(&node, &first, returned(1));
     seen.accepted(&node, &first);

@@ -52,10 +52,7 @@ fn no_volunteer_gets_what_it_failed() {
     let release = world.release();
     let node = world.volunteer(1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     let mut seen = world.report(&node, &grant, host_fault());
     seen.told(job);
     drop(seen);
@@ -85,10 +82,7 @@ fn a_task_that_nobody_may_have_does_not_hide_one_that_is_ready_later() {
     let release = world.release();
     let node = world.volunteer(2);
     let spec = world.spec(release, 2);
-    let (job, mut seen) = world.submit(spec);
-    let grants = seen.grants(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grants) = world.leases(spec, &node);
     world.report(&node, &grants[0], host_fault()).told(job);
     drop(world.live(1_000));
     // Its owner stopped it, so the node may have it again.
@@ -107,10 +101,7 @@ fn the_local_host_takes_what_volunteers_failed_and_tries_again_itself() {
     let node = world.volunteer(1);
     let home = world.node(NodeKind::Local, 1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     world.report(&node, &grant, host_fault()).told(job);
     let mut seen = world.live(50);
     let grant = seen.grant(&home);
@@ -132,10 +123,7 @@ fn a_lease_that_ends_is_taken_back_and_a_late_report_merges() {
     let release = world.release();
     let (node, other) = (world.volunteer(1), world.volunteer(1));
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let slow = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, slow) = world.lease(spec, &node);
     drop(world.after(59_999));
     let mut seen = world.after(1);
     seen.cancelled(&node, &slow);
@@ -161,10 +149,7 @@ fn a_lost_node_gives_its_tasks_back_at_once_and_may_come_back_with_them() {
     let release = world.release();
     let mut node = world.volunteer(1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let first = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, first) = world.lease(spec, &node);
     world.lose(&node).told(job);
     assert_eq!(world.progress(job).leased, 0);
 
@@ -218,10 +203,7 @@ fn a_node_that_declines_gets_no_more_of_the_release() {
     let (declined, fine) = (world.release(), world.release());
     let node = world.volunteer(1);
     let spec = world.spec(declined, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     let outcome = Outcome::Inconclusive(Inconclusive::Declined("not here".to_owned()));
     world.report(&node, &grant, outcome).told(job);
     drop(world.live(600_000));
@@ -271,10 +253,7 @@ fn a_task_that_had_all_its_attempts_fails_though_the_coordinator_died_in_between
     let node = world.volunteer(1);
     let mut spec = world.spec(release, 1);
     spec.options.attempts_max = 1;
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     let mut seen = world.after(60_000);
     seen.cancelled(&node, &grant);
     assert_eq!(seen.closed(job).failed, 1);
@@ -327,10 +306,7 @@ fn an_attempt_whose_node_only_reconnects_costs_nothing() {
     let mut node = world.volunteer(1);
     let mut spec = world.spec(release, 1);
     spec.options.attempts_max = 1;
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     for _ in 0..10 {
         world.now += 5_000;
         world.lose(&node).told(job);
@@ -436,10 +412,7 @@ fn a_component_that_one_of_ours_cannot_run_fails_its_job() {
     let release = world.release();
     let home = world.node(NodeKind::Local, 1);
     let spec = world.spec(release, 2);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&home);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &home);
     let unfit = Outcome::Inconclusive(Inconclusive::Unfit("malformed".to_owned()));
     let mut seen = world.report(&home, &grant, unfit);
     let failed = Verdict::Failed(Failure::Unfit);

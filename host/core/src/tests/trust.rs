@@ -277,10 +277,7 @@ fn what_another_engine_began_is_not_finished_by_the_new_one() {
     let release = world.release();
     let mut node = world.volunteer(1);
     let spec = world.spec(release, 1);
-    let (job, mut seen) = world.submit(spec);
-    let grant = seen.grant(&node);
-    seen.told(job);
-    drop(seen);
+    let (job, grant) = world.lease(spec, &node);
     world.lose(&node).told(job);
     node.profile.engine.version = [48, 0, 7];
     let mut seen = world.join(&mut node, &[grant.attempt]);
@@ -304,12 +301,7 @@ fn local_trust_asks_trusted_nodes_only() {
     let (job, mut seen) = world.submit(spec);
     seen.told(job);
     drop(seen);
-    let mut home = world.stranger(NodeKind::Local, 1);
-    let mut seen = world.join(&mut home, &[]);
-    seen.welcome(&home);
-    let grant = seen.grant(&home);
-    seen.told(job);
-    drop(seen);
+    let (home, grant) = world.local_host_takes(job);
     let mut seen = world.report(&home, &grant, returned(1));
     assert_eq!(seen.accepted(&home, &grant), Verdict::Settled);
     seen.closed(job);

@@ -261,6 +261,24 @@ impl World {
         (job, seen)
     }
 
+    /// Submits a job of which this node gets leases at once, and nothing else happens.
+    #[track_caller]
+    pub(super) fn leases(&mut self, spec: JobSpec, to: &Node) -> (JobId, Vec<Grant>) {
+        let (job, mut seen) = self.submit(spec);
+        let grants = seen.grants(to);
+        seen.told(job);
+        (job, grants)
+    }
+
+    /// The same with one lease.
+    #[track_caller]
+    pub(super) fn lease(&mut self, spec: JobSpec, to: &Node) -> (JobId, Grant) {
+        let (job, mut seen) = self.submit(spec);
+        let grant = seen.grant(to);
+        seen.told(job);
+        (job, grant)
+    }
+
     pub(super) fn try_submit(&mut self, spec: JobSpec) -> Seen {
         let request = self.request();
         self.step(Event::Submit { request, spec })
@@ -317,6 +335,17 @@ impl World {
         let mut seen = self.join(&mut node, &[]);
         assert_eq!(seen.welcome(&node), []);
         node
+    }
+
+    /// A local host that comes and at once gets one task of a job.
+    #[track_caller]
+    pub(super) fn local_host_takes(&mut self, job: JobId) -> (Node, Grant) {
+        let mut home = self.stranger(NodeKind::Local, 1);
+        let mut seen = self.join(&mut home, &[]);
+        seen.welcome(&home);
+        let grant = seen.grant(&home);
+        seen.told(job);
+        (home, grant)
     }
 
     /// A trusted node that was here and has left: what it ran can be checked one day.
