@@ -21,6 +21,7 @@ impl Coordinator {
             return Err("an epoch is not above the one before");
         }
         self.epoch = epoch;
+        self.extend_leases();
         for index in self.nodes.indices() {
             if self
                 .nodes
@@ -39,6 +40,26 @@ impl Coordinator {
             }
         }
         Ok(())
+    }
+
+    /// Time goes on while no coordinator runs. A lease that would end before its node can have come back
+    /// with what it finished goes on until then, so that our absence costs neither nodes nor tasks.
+    fn extend_leases(&mut self) {
+        // The node is given up first, at half the price and without blame.
+        let least = self.now.plus(2 * self.config.reconnect_millis);
+        let live = self.attempts.iter();
+        let live = live.filter(|(_, attempt)| attempt.state == AttemptState::Live);
+        let early = live.filter(|(_, attempt)| attempt.deadline < least);
+        let early: Vec<_> = early
+            .map(|(slot, attempt)| (slot, attempt.id, attempt.deadline))
+            .collect();
+        for (slot, id, deadline) in early {
+            self.timers.clear(deadline, Timer::Lease(id));
+            self.timers.set(least, Timer::Lease(id));
+            if let Some(attempt) = self.attempts.at_mut(slot) {
+                attempt.deadline = least;
+            }
+        }
     }
 
     pub(super) fn fold_joined(&mut self, profile: &NodeProfile, resumed: &[AttemptId]) -> Folded {

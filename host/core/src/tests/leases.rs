@@ -119,3 +119,21 @@ fn outputs_are_kept_until_the_job_is_forgotten() {
     let holder = crate::Holder::Outputs(first);
     seen.expect(Effect::BlobsReleased { holder });
 }
+
+#[test]
+fn a_lease_that_ended_while_no_coordinator_ran_costs_nothing() {
+    let mut world = World::new();
+    let release = world.release();
+    let mut node = world.volunteer(1);
+    let mut spec = world.spec(release, 1);
+    spec.options.attempts_max = 1;
+    let (_, grant) = world.lease(spec, &node);
+    world.now += 10 * grant.millis;
+    world.restart();
+    let mut seen = world.join(&mut node, &[grant.attempt]);
+    assert_eq!(seen.welcome(&node), []);
+    drop(seen);
+    let mut seen = world.report(&node, &grant, returned(7));
+    assert_eq!(seen.accepted(&node, &grant), Verdict::Settled);
+    seen.closed(grant.task.job);
+}

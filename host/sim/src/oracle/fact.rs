@@ -24,6 +24,12 @@ impl Oracle {
                 (self.epoch, self.started_at) = (Some(*epoch), self.at);
                 self.sessions.clear();
                 self.due.clear();
+                let least = self.at + 2 * sim_config().reconnect_millis;
+                for attempt in self.attempts.values_mut() {
+                    if attempt.state == AttemptState::Live && attempt.parked_at.is_none() {
+                        attempt.ends = attempt.ends.max(least);
+                    }
+                }
                 for node in self.nodes.values_mut() {
                     node.profile = None;
                     node.declined.clear();

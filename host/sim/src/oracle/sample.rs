@@ -121,13 +121,11 @@ impl Oracle {
     /// Nothing is older than its lease allows.
     pub(crate) fn sample_leases(&mut self, now: u64) {
         let overdue = self.attempts.iter().find(|(id, attempt)| {
-            let job = self.job(attempt.task.job);
-            let lease = job.map_or(0, |job| job.spec.options.lease_millis);
             let paused = self
                 .nodes
                 .get(&attempt.node)
                 .is_some_and(|n| n.paused.contains(id));
-            attempt.state == AttemptState::Live && !paused && now > attempt.granted_at + lease
+            attempt.state == AttemptState::Live && !paused && now > attempt.ends
         });
         if let Some(id) = overdue.map(|(id, _)| *id) {
             self.violate("leases end", id);
