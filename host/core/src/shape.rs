@@ -187,11 +187,6 @@ impl Fits {
         self.shape_by.len() + needs.iter().filter(new).count() <= SHAPES_MAX
     }
 
-    /// Whether one of our own nodes runs this engine.
-    pub(crate) fn is_ours(&self, engine: &EngineId) -> bool {
-        self.engines.contains_key(engine)
-    }
-
     /// Engines of our own nodes.
     pub(crate) fn engines(&self) -> &BTreeMap<EngineId, u32> {
         &self.engines

@@ -216,16 +216,18 @@ impl Coordinator {
         healthy.saturating_sub(declined.count() as u64)
     }
 
-    /// The engine on which a result is checked: its own, while one of ours that fits runs that. Results
-    /// of other engines may differ though nobody lied.
+    /// The engine on which a result is checked: its own, while one of ours that fits and is there runs
+    /// that. Results of other engines may differ though nobody lied; then the trusted one is taken.
     fn check_engine(&self, shape: &Shape, head: u32) -> Option<EngineId> {
         let mut chain = self.attempts.chain(head).map(|(_, attempt)| attempt);
         let result = chain.find(|attempt| matches!(attempt.state, AttemptState::Result(_)))?;
         let engine = result.engine;
         let groups = shape.groups.iter();
         let mut groups = groups.filter_map(|group| self.fits.group(*group));
-        let fits = groups.any(|group| group.offer.engine == engine);
-        (fits && self.fits.is_ours(&engine)).then_some(engine)
+        let there = groups.any(|group| {
+            group.offer.engine == engine && group.offer.kind.is_trusted() && group.healthy > 0
+        });
+        there.then_some(engine)
     }
 
     /// Nodes that would take a job's work now, of one engine if only that will do: all of them, and
