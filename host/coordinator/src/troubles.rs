@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hearth_store::StoreError;
 use hearth_wire::api::{Blame, ErrorBody};
-use hearth_wire::{Digest, Epoch, JobId, NodeId};
+use hearth_wire::{Digest, Epoch, JobId, NodeId, ReleaseId};
 
 use crate::inputs::InputError;
 use crate::releases::ReleaseProblem;
@@ -27,6 +27,7 @@ pub(crate) struct Troubles {
 
 #[derive(Debug)]
 struct Unreadable {
+    release: ReleaseId,
     trouble: ErrorBody,
     /// Nodes that core gives no more of its release while they are connected.
     declined: BTreeSet<NodeId>,
@@ -34,17 +35,28 @@ struct Unreadable {
 
 impl Troubles {
     /// A lease of a job could not be filled, for this node.
-    pub(crate) fn cannot_read(&self, job: JobId, trouble: ErrorBody, node: NodeId) {
+    pub(crate) fn cannot_read(
+        &self,
+        job: JobId,
+        release: ReleaseId,
+        trouble: ErrorBody,
+        node: NodeId,
+    ) {
         let mut unreadable = lock(&self.unreadable);
+        let mut declined = BTreeSet::new();
         if !unreadable.contains_key(&job) {
             tracing::error!(%job, code = trouble.code, "{trouble}");
-            if unreadable.len() >= JOBS_MAX {
-                unreadable.pop_first();
+            if unreadable.len() >= JOBS_MAX
+                && let Some((_, forgotten)) = unreadable.pop_first()
+            {
+                // They come again with this one.
+                declined = forgotten.declined;
             }
         }
         let one = unreadable.entry(job).or_insert_with(|| Unreadable {
+            release,
             trouble: trouble.clone(),
-            declined: BTreeSet::new(),
+            declined,
         });
         one.trouble = trouble;
         one.declined.insert(node);
@@ -61,10 +73,22 @@ impl Troubles {
         lock(&self.unreadable).keys().copied().collect()
     }
 
-    /// Why a job cannot be worked on, if its files are not there.
-    pub(crate) fn of_job(&self, job: JobId) -> Option<ErrorBody> {
+    /// Why a job cannot be worked on: its files are not there, or those of another job of its release,
+    /// for which nodes were refused the release.
+    pub(crate) fn of_job(&self, job: JobId, release: ReleaseId) -> Option<ErrorBody> {
         let unreadable = lock(&self.unreadable);
-        unreadable.get(&job).map(|one| one.trouble.clone())
+        if let Some(own) = unreadable.get(&job) {
+            return Some(own.trouble.clone());
+        }
+        let (other, found) = unreadable.iter().find(|(_, one)| one.release == release)?;
+        Some(operator(
+            "release-waits",
+            format!(
+                "nodes that met {other} get nothing of its release, which is this job's as well: {}",
+                found.trouble.message
+            ),
+            format!("put the file back from a backup, or cancel {other}: then this job goes on"),
+        ))
     }
 
     /// The local host takes no work, or does again. True if that is news.
@@ -151,4 +175,42 @@ pub(crate) fn drained() -> ErrorBody {
         "let a volunteer join, or start the coordinator again, which starts the local host too"
             .to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_wait_for_another_of_their_release_say_so() {
+        let troubles = Troubles::default();
+        let (release, other) = (ReleaseId(Digest::of(b"one")), ReleaseId(Digest::of(b"two")));
+        let node = NodeId::default();
+        let trouble = operator("inputs-missing", "gone".to_owned(), RESTORE.to_owned());
+        troubles.cannot_read(JobId(1), release, trouble, node);
+        let code = |job, release| troubles.of_job(JobId(job), release).map(|found| found.code);
+        assert_eq!(code(1, release).as_deref(), Some("inputs-missing"));
+        assert_eq!(code(2, release).as_deref(), Some("release-waits"));
+        assert_eq!(code(3, other), None);
+        assert_eq!(troubles.can_read(JobId(1)), BTreeSet::from([node]));
+        assert_eq!(code(2, release), None);
+    }
+
+    #[test]
+    fn nodes_of_a_forgotten_job_are_not_forgotten() {
+        let troubles = Troubles::default();
+        let release = ReleaseId(Digest::of(b"one"));
+        let trouble = || operator("inputs-missing", "gone".to_owned(), RESTORE.to_owned());
+        let node = |number: u64| NodeId(Digest::of(&number.to_le_bytes()));
+        for job in 0..=JOBS_MAX as u64 {
+            troubles.cannot_read(JobId(job), release, trouble(), node(job));
+        }
+        let kept = troubles.unreadable();
+        assert_eq!(kept.len(), JOBS_MAX);
+        let nodes: BTreeSet<_> = kept
+            .iter()
+            .flat_map(|job| troubles.can_read(*job))
+            .collect();
+        assert_eq!(nodes.len(), JOBS_MAX + 1);
+    }
 }

@@ -57,8 +57,7 @@ impl Trusted {
 
     /// Whether `found` says something that this does not. Never a step back.
     pub(crate) fn is_newer(&self, found: &PolicyState) -> bool {
-        let (old, new) = (versions(&self.policy), versions(found));
-        new != old && new.0 >= old.0 && new.1 >= old.1
+        found.is_newer_than(&self.policy)
     }
 
     /// Whether a release may run now.
@@ -79,10 +78,6 @@ impl Trusted {
         good.insert(id, verified.valid_until);
         Ok(())
     }
-}
-
-fn versions(state: &PolicyState) -> (u64, u64) {
-    (state.policy().version, state.revocations().version)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -313,7 +308,9 @@ impl Shell {
         if open {
             status.trouble = self.held.trouble(view.spec.release);
         }
-        status.trouble = status.trouble.or_else(|| self.troubles.of_job(id));
+        if open && status.trouble.is_none() {
+            status.trouble = self.troubles.of_job(id, view.spec.release);
+        }
         if open && status.trouble.is_none() && !state.nodes.iter().any(NodeView::may_work) {
             status.trouble = self.troubles.of_local();
         }

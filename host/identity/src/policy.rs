@@ -291,10 +291,7 @@ impl PolicyState {
     /// [`PolicyError`]; this state is then unchanged.
     pub fn update(&mut self, bytes: &[u8], now: UnixSeconds) -> Result<bool, PolicyError> {
         let new = Self::from_bundle(decode_bundle(bytes)?, self.policy.realm)?;
-        // Whoever stole an online key can sign a list of the highest version there is, behind which no
-        // later one would count. So the root key's word for another online key begins the count anew.
-        let replaced =
-            new.policy.version > self.policy.version && new.policy.online != self.policy.online;
+        let replaced = new.replaces_online_key_of(self);
         let seen = if replaced {
             0
         } else {
@@ -316,12 +313,25 @@ impl PolicyState {
                 version: new.revocations.version,
             });
         }
-        let changed = new.policy.version > self.policy.version
-            || new.revocations.version > self.revocations.version;
+        let changed = new.is_newer_than(self);
         if changed {
             *self = new;
         }
         Ok(changed)
+    }
+
+    /// Whether this says something that `other` does not, and takes nothing of it back.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let versions = |state: &Self| (state.policy.version, state.revocations.version);
+        let (new, old) = (versions(self), versions(other));
+        let revokes = new.1 >= old.1 || self.replaces_online_key_of(other);
+        new != old && new.0 >= old.0 && revokes
+    }
+
+    /// Whoever stole an online key can sign a list of the highest version there is, behind which no later
+    /// one would count. So the root key's word for another online key begins the count anew.
+    fn replaces_online_key_of(&self, other: &Self) -> bool {
+        self.policy.version > other.policy.version && self.policy.online != other.policy.online
     }
 
     fn check_received(

@@ -147,7 +147,13 @@ async fn leasable(shell: &Shell, job: JobId, node: NodeId) -> Result<JobFacts, I
         Err(error) => {
             let trouble = troubles::unreadable(&error, &shell.dir.data_dir());
             let text = trouble.to_string();
-            shell.troubles.cannot_read(job, trouble, node);
+            let release = {
+                let state = shell.views.read();
+                state.jobs.get(&job).map(|view| view.spec.release)
+            };
+            if let Some(release) = release {
+                shell.troubles.cannot_read(job, release, trouble, node);
+            }
             // Our own fault: counted against nobody, and offered again when it is mended.
             return Err(Inconclusive::Declined(text));
         }

@@ -129,9 +129,9 @@ impl State {
         match &record.fact {
             Fact::Started { epoch } => {
                 self.epoch = *epoch;
-                self.nodes
-                    .iter_mut()
-                    .for_each(|node| node.connected = false);
+                self.nodes.iter_mut().for_each(|node| {
+                    (node.connected, node.draining) = (false, false);
+                });
             }
             Fact::ReleaseAdded(facts) => {
                 self.releases.insert(

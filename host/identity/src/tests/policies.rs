@@ -223,7 +223,9 @@ fn a_list_of_the_highest_version_there_is_ends_with_the_key_that_signed_it() {
     .unwrap();
     let root = SigningKey::load(&realm.dir.path().join("root.key")).unwrap();
     let state = realm.dir.rotate_online_key(&root, NOW).unwrap();
+    assert!(state.is_newer_than(node.policy_state()));
     assert!(node.update_policy(&state.bundle_bytes(), NOW).unwrap());
+    assert!(!state.is_newer_than(node.policy_state()));
     let banned = NodeId::default();
     let state = realm
         .dir
