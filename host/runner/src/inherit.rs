@@ -42,33 +42,44 @@ pub fn inherited_stream() -> io::Result<UnixStream> {
 /// The system's error if descriptors cannot be listed, or the program not be executed.
 pub fn without_strays() -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    if has_strays()? {
+    if let Some(stray) = find_stray()? {
+        // Something in the program itself opens it, before `main`: another round would not help.
+        if std::env::var_os(SECOND_ROUND).is_some() {
+            let what = std::fs::read_link(format!("/proc/self/fd/{stray}")).unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "descriptor {stray} ({}) is open and not closed on exec; a preloaded library may have opened it",
+                what.display()
+            )));
+        }
         return Err(execute_without_strays());
     }
     Ok(())
 }
 
-/// Whether there are descriptors beyond the standard streams that outlive an `exec`, as only inherited ones
-/// do here.
+/// Set for a program that was executed once more.
 #[cfg(target_os = "linux")]
-fn has_strays() -> io::Result<bool> {
+const SECOND_ROUND: &str = "HEARTH_WITHOUT_STRAYS";
+
+/// A descriptor beyond the standard streams that outlives an `exec`, as only inherited ones do here.
+#[cfg(target_os = "linux")]
+fn find_stray() -> io::Result<Option<i32>> {
     for entry in std::fs::read_dir("/proc/self/fdinfo")? {
         let entry = entry?;
         let number = entry
             .file_name()
             .to_str()
             .and_then(|name| name.parse().ok());
-        if number.is_none_or(|number: i32| number < STANDARD) {
+        let Some(number) = number.filter(|number: &i32| *number >= STANDARD) else {
             continue;
-        }
+        };
         let info = std::fs::read_to_string(entry.path())?;
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
         if flags.is_none_or(|flags| flags & libc::O_CLOEXEC == 0) {
-            return Ok(true);
+            return Ok(Some(number));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Closing what nobody here owns takes `unsafe`; marking it and letting `exec` close it does not. Comes
@@ -82,5 +93,5 @@ fn execute_without_strays() -> io::Error {
     if let Some(name) = arguments.next() {
         again.arg0(name);
     }
-    again.args(arguments).exec()
+    again.args(arguments).env(SECOND_ROUND, "1").exec()
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use hearth_identity::{DirError, InitOptions, NodeDir, RealmDir, verify_invitation};
@@ -354,22 +354,39 @@ impl Turn {
             .create(dir)
             .map_err(|error| places::unwritable("making", dir, &error))?;
         let path = dir.join(LOCK);
-        let lock =
-            File::create(&path).map_err(|error| places::unwritable("making", &path, &error))?;
+        loop {
+            let lock =
+                File::create(&path).map_err(|error| places::unwritable("making", &path, &error))?;
+            Self::lock(&lock, dir, &path)?;
+            // Whose turn just ended may have removed the file between these two.
+            if is_at(&lock, &path) {
+                return Ok(Self {
+                    dir: dir.to_owned(),
+                    made,
+                    _lock: lock,
+                });
+            }
+        }
+    }
+
+    fn lock(lock: &File, dir: &Path, path: &Path) -> Result<(), Failure> {
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                dir: dir.to_owned(),
-                made,
-                _lock: lock,
-            }),
+            Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(Failure::rejected(format!(
                 "{} is in use: somebody joins from there, or its node runs",
                 dir.display()
             ))
             .next("wait for that, or use another folder; the invitation is not spent")),
-            Err(TryLockError::Error(error)) => Err(places::unwritable("locking", &path, &error)),
+            Err(TryLockError::Error(error)) => Err(places::unwritable("locking", path, &error)),
         }
     }
+}
+
+/// Whether the open file is the one of this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |found: std::fs::Metadata| (found.dev(), found.ino());
+    let named = std::fs::metadata(path).map(id);
+    matches!((file.metadata().map(id), named), (Ok(open), Ok(named)) if open == named)
 }
 
 impl Drop for Turn {
