@@ -1,9 +1,9 @@
 //! Uploads that can be interrupted and go on later.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use hearth_wire::{Blob, Digest, Hasher};
@@ -39,8 +39,8 @@ impl PartialName {
 /// An unfinished upload as the store knows it.
 #[derive(Debug)]
 pub(super) enum PartialState {
-    /// Somebody is sending.
-    Open,
+    /// Somebody is sending; so many bytes are there.
+    Open(Arc<AtomicU64>),
     /// It waits to go on.
     Idle {
         len: u64,
@@ -72,6 +72,8 @@ pub struct Partial {
     path: PathBuf,
     hasher: Hasher,
     len: u64,
+    /// The length for those who ask.
+    told: Arc<AtomicU64>,
     end: End,
     /// Another upload has the name.
     beside: bool,
@@ -90,7 +92,7 @@ impl BlobStore {
     pub fn partial_offset(&self, name: &PartialName) -> Option<u64> {
         match lock_of(&self.inner.partials).get(name)? {
             PartialState::Idle { len, .. } => Some(*len),
-            PartialState::Open => None,
+            PartialState::Open(len) => Some(len.load(Ordering::Relaxed)),
         }
     }
 
@@ -105,7 +107,7 @@ impl BlobStore {
         inner.check_free()?;
         let mut partials = lock_of(&inner.partials);
         let idle = match partials.get_mut(&name) {
-            Some(PartialState::Open) => return Err(StoreError::Busy),
+            Some(PartialState::Open(_)) => return Err(StoreError::Busy),
             Some(PartialState::Idle { len, hasher, .. }) => Some((*len, hasher.take())),
             None => None,
         };
@@ -129,9 +131,10 @@ impl BlobStore {
         if idle.is_none() && partials.len() >= max {
             return Err(StoreError::TooManyPartials(max));
         }
-        partials.insert(name, PartialState::Open);
+        let told = Arc::new(AtomicU64::new(offset));
+        partials.insert(name, PartialState::Open(Arc::clone(&told)));
         drop(partials);
-        let opened = self.open_partial(name, idle.is_some(), have, offset, hasher);
+        let opened = self.open_partial(name, idle.is_some(), have, offset, hasher, told);
         if opened.is_err() {
             let mut partials = lock_of(&inner.partials);
             match idle {
@@ -181,6 +184,7 @@ impl BlobStore {
             path,
             hasher: Hasher::new(),
             len: 0,
+            told: Arc::default(),
             end: End::Remove,
             beside: true,
         })
@@ -193,6 +197,7 @@ impl BlobStore {
         have: u64,
         offset: u64,
         hasher: Option<Hasher>,
+        told: Arc<AtomicU64>,
     ) -> Result<Partial, StoreError> {
         let inner = &self.inner;
         let path = inner.dir.join(PARTIAL).join(name.text());
@@ -202,7 +207,14 @@ impl BlobStore {
         } else {
             OpenMode::CreateNew
         };
-        let file = inner.disk.open(&path, mode).map_err(failed)?;
+        let file = match inner.disk.open(&path, mode) {
+            // A file that could not be removed when its upload ended.
+            Err(error) if !exists && error.kind() == ErrorKind::AlreadyExists => {
+                inner.disk.open(&path, OpenMode::Write)
+            }
+            other => other,
+        };
+        let file = file.map_err(failed)?;
         let hasher = if offset == 0 {
             file.set_len(0).map_err(failed)?;
             inner.release(have);
@@ -220,6 +232,7 @@ impl BlobStore {
             path,
             hasher,
             len: offset,
+            told,
             end: End::Keep,
             beside: false,
         })
@@ -271,6 +284,7 @@ impl Partial {
         }
         self.hasher.update(bytes);
         self.len += len;
+        self.told.store(self.len, Ordering::Relaxed);
         Ok(())
     }
 
@@ -330,6 +344,9 @@ impl Partial {
     }
 
     fn publish(mut self) -> Result<Blob, StoreError> {
+        // The system tells a failed sync once, and takes the next one as done: after a failure nothing of
+        // this file is believed.
+        self.end = End::Remove;
         let blob = self
             .inner
             .publish(&*self.file, &self.path, self.name.blob, self.len)?;

@@ -113,6 +113,7 @@ fn an_upload_goes_on_after_a_restart() {
     let upload = name("alice", &bytes);
     let mut partial = store.resume(upload, 0).unwrap();
     partial.write(&bytes[..200_000]).unwrap();
+    assert_eq!(store.partial_offset(&upload), Some(200_000), "while open");
     drop(partial);
     assert_eq!(store.partial_offset(&upload), Some(200_000));
     drop(store);

@@ -1,10 +1,10 @@
 //! Power losses, failing syncs and full disks at every single operation.
 
-use hearth_wire::Seq;
+use hearth_wire::{Digest, Seq};
 
 use super::{config, disk, open, open_with, record, records, root};
 use crate::faulty::{Fault, FaultyDisk};
-use crate::{BlobConfig, BlobStore, JournalConfig, Start, StoreError};
+use crate::{BlobConfig, BlobStore, JournalConfig, PartialName, Start, StoreError};
 
 const COMMITS: u64 = 12;
 
@@ -305,6 +305,43 @@ fn blobs_are_whole_or_absent_after_a_power_loss_at_every_operation() {
             assert_eq!(store.used_bytes(), used);
         }
     }
+}
+
+#[test]
+fn an_upload_whose_sync_failed_begins_anew_and_is_durable_in_the_end() {
+    let bytes = record(3).repeat(20);
+    let name = PartialName {
+        owner: Digest::of(b"owner"),
+        blob: Digest::of(&bytes),
+    };
+    let send = |store: &BlobStore| {
+        let from = store.partial_offset(&name).unwrap_or(0);
+        let mut partial = store.resume(name, from)?;
+        partial.write(&bytes[from as usize..])?;
+        partial.finish()
+    };
+    let open = |disk: &FaultyDisk| {
+        let disk = std::sync::Arc::new(disk.clone());
+        BlobStore::open_on(disk, root().join("blobs"), BlobConfig::default()).unwrap()
+    };
+    let clean = disk(0);
+    let store = open(&clean);
+    let first = clean.operations();
+    send(&store).unwrap();
+    let mut failed = 0;
+    for operation in first..clean.operations() {
+        let disk = disk(0);
+        let store = open(&disk);
+        disk.fault_at(operation, Fault::Error);
+        failed += usize::from(send(&store).is_err());
+        let what = format!("operation {operation}");
+        if store.len_of(&name.blob).unwrap().is_none() {
+            send(&store).unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+        let store = open(&disk.after_power_loss(0));
+        assert_eq!(store.read(&name.blob, u64::MAX).unwrap(), bytes, "{what}");
+    }
+    assert!(failed > 2, "{failed} of the operations matter");
 }
 
 #[test]
