@@ -137,6 +137,8 @@ impl Running {
 
 async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running, CoordinatorError> {
     let realm = RealmDir::open(&config.realm)?;
+    // Else it would be missed only when somebody is invited or shut out.
+    realm.check_online_key()?;
     let opening = config.clone();
     let data = realm.data_dir();
     let realm_id = realm.realm();
@@ -159,8 +161,6 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     })?;
     let mut follower = JoinSet::new();
     follower.spawn(Arc::clone(&views).follow(durable));
-    // Else it would be missed only when somebody is invited or shut out.
-    realm.check_online_key()?;
     // A list of revocations that ended while we were away would stop every volunteer.
     let policy = realm.refresh(unix_now())?;
     trust::warn_of_end(&policy, unix_now());

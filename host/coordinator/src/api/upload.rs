@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Buf;
 use hearth_net::http::body::Chunks;
 use hearth_store::{BlobStore, Partial, PartialName, StoreError};
 use hearth_wire::api::UploadProgress;
@@ -93,6 +94,8 @@ pub(super) async fn receive(
     }
     let (pieces, mut inbox) = mpsc::channel::<bytes::Bytes>(PIECES_MAX);
     let mut partial = open(store, name, part).await?;
+    // What another sender of the same file has brought meanwhile; the hash at the end is of all.
+    let mut known = partial.len().saturating_sub(part.offset);
     let writer = tokio::task::spawn_blocking(move || -> Result<Partial, StoreError> {
         while let Some(piece) = inbox.blocking_recv() {
             partial.write(&piece)?;
@@ -104,7 +107,10 @@ pub(super) async fn receive(
         .at_least(limits::BLOB_STALL_BYTES);
     let broken = loop {
         match chunks.next().await {
-            Ok(Some(piece)) => {
+            Ok(Some(mut piece)) => {
+                let skipped = known.min(piece.len() as u64);
+                known -= skipped;
+                piece.advance(skipped as usize);
                 // The writer has failed; its error is the answer.
                 if pieces.send(piece).await.is_err() {
                     break None;
@@ -128,20 +134,25 @@ pub(super) async fn receive(
 }
 
 /// Begins an upload or goes on with it. A second sender of the same file waits for the part that the
-/// first one is sending, and then goes on behind it.
+/// first one is sending, and then goes on behind it: it throws nothing of that away.
 async fn open(store: BlobStore, name: PartialName, part: Part) -> Result<Partial, Problem> {
     let begun = Instant::now();
+    let mut waited = false;
     loop {
         let store = store.clone();
         let opened = blocking(move || {
             if part.whole {
-                store.begin(name)
-            } else {
-                store.resume(name, part.offset)
+                return store.begin(name);
             }
+            let have = store.partial_offset(&name).unwrap_or(0);
+            if waited && part.offset < have {
+                return store.resume(name, have);
+            }
+            store.resume(name, part.offset)
         });
         match opened.await? {
             Err(StoreError::Busy) if begun.elapsed() < BUSY_WAIT => {
+                waited = true;
                 tokio::time::sleep(BUSY_LOOK_EVERY).await;
             }
             other => return Ok(other?),
