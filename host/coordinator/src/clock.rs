@@ -163,4 +163,25 @@ mod tests {
         assert_eq!(times.unix_millis(Position(13), Millis(301)), 1_012_301);
         assert_eq!(times.elapsed(Millis(301), 4), 0, "the wall was set back");
     }
+    #[test]
+    fn a_wall_clock_moved_by_a_day_moves_nothing_that_was_told() {
+        const DAY_MILLIS: u64 = 86_400_000;
+        let began = 20_000 * DAY_MILLIS;
+        let mut times = WallTimes::default();
+        times.anchor(Position(1), Millis(0), began);
+        let told = |times: &WallTimes| times.unix_millis(Position(2), Millis(1_000));
+        assert_eq!(told(&times), began + 1_000);
+        // Set ahead in the middle of a life: told from there on only.
+        times.anchor(Position(3), Millis(2_000), began + 2_000 + DAY_MILLIS);
+        assert_eq!(told(&times), began + 1_000);
+        assert_eq!(
+            times.unix_millis(Position(4), Millis(3_000)),
+            began + 3_000 + DAY_MILLIS
+        );
+        // Set back again while nobody was here: no time has passed, and none is taken back.
+        assert_eq!(times.elapsed(Millis(3_000), began + 4_000), 0);
+        times.anchor(Position(5), Millis(3_000), began + 4_000);
+        assert_eq!(told(&times), began + 1_000);
+        assert_eq!(times.unix_millis(Position(6), Millis(3_500)), began + 4_500);
+    }
 }
