@@ -44,7 +44,10 @@ pub fn without_strays() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if let Some(stray) = find_stray()? {
         // Something in the program itself opens it, before `main`: another round would not help.
-        if std::env::var_os(SECOND_ROUND).is_some() {
+        if std::env::args_os()
+            .next()
+            .is_some_and(|name| name == SECOND_ROUND)
+        {
             let what = std::fs::read_link(format!("/proc/self/fd/{stray}")).unwrap_or_default();
             return Err(io::Error::other(format!(
                 "descriptor {stray} ({}) is open and not closed on exec; a preloaded library may have opened it",
@@ -56,9 +59,9 @@ pub fn without_strays() -> io::Result<()> {
     Ok(())
 }
 
-/// Set for a program that was executed once more.
+/// The name under which a program is executed once more; an environment it must not have.
 #[cfg(target_os = "linux")]
-const SECOND_ROUND: &str = "HEARTH_WITHOUT_STRAYS";
+const SECOND_ROUND: &str = "hearth-without-strays";
 
 /// A descriptor beyond the standard streams that outlives an `exec`, as only inherited ones do here.
 #[cfg(target_os = "linux")]
@@ -88,10 +91,9 @@ fn find_stray() -> io::Result<Option<i32>> {
 fn execute_without_strays() -> io::Error {
     use std::os::unix::process::CommandExt;
     close_fds::set_fds_cloexec(STANDARD, &[]);
-    let mut arguments = std::env::args_os();
     let mut again = std::process::Command::new("/proc/self/exe");
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
-    }
-    again.args(arguments).env(SECOND_ROUND, "1").exec()
+    again
+        .arg0(SECOND_ROUND)
+        .args(std::env::args_os().skip(1))
+        .exec()
 }
