@@ -234,7 +234,8 @@ async fn a_co_signer_who_is_revoked_takes_no_release_of_others_along() {
     let owner = admin(&realm, running.addr());
     let home = RealmDir::open(&realm).unwrap();
     let mallory = SigningKey::generate().unwrap();
-    let mut authors = set_authors(&realm, Vec::new());
+    // In one step: without authors for a moment, the coordinator would take nobody's release.
+    let mut authors = home.policy_state().unwrap().policy().authors.clone();
     authors.push(hearth_wire::AuthorEntry {
         key: mallory.public(),
         name: "mallory".to_owned(),
