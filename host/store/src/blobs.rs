@@ -3,7 +3,7 @@
 mod partial;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -68,6 +68,8 @@ struct Inner {
     config: BlobConfig,
     used: Mutex<u64>,
     partials: Mutex<BTreeMap<PartialName, PartialState>>,
+    /// Uploads that ended well, newest last: as many as may be open.
+    ended: Mutex<VecDeque<PartialName>>,
     /// Uploads beside another of the same name, which nobody can go on with.
     beside: AtomicUsize,
     /// Held while a name changes its file, so that `used` counts each once.
@@ -118,6 +120,7 @@ impl BlobStore {
             config,
             used: Mutex::new(0),
             partials: Mutex::default(),
+            ended: Mutex::default(),
             beside: AtomicUsize::new(0),
             names: Mutex::default(),
             temp_number: AtomicU64::new(0),

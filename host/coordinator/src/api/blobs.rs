@@ -51,8 +51,8 @@ pub(super) async fn put(
     }
 }
 
-/// Tells how much of an upload is there, and whether a blob is there to those who may read it. To others
-/// it is not, as with `GET`.
+/// Tells how much of an upload is there, and whether a blob is there to those who may read it or have
+/// just sent it. To others it is not, as with `GET`.
 pub(super) async fn head(
     State(shell): Shared,
     caller: Caller,
@@ -62,7 +62,7 @@ pub(super) async fn head(
         owner: caller.owner.0,
         blob: digest,
     };
-    if may_read(&shell, &caller, digest) {
+    if shell.blobs.ended_lately(&name) || may_read(&shell, &caller, digest) {
         return upload::state(shell.blobs.clone(), name).await;
     }
     let store = shell.blobs.clone();

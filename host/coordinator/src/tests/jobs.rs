@@ -480,26 +480,31 @@ async fn one_file_is_sent_by_many_at_once_and_a_slow_one_holds_nobody_up() {
     // In parts, of which each waits for the other's.
     let large: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();
     let digest = Digest::of(&large);
-    let mut senders = tokio::task::JoinSet::new();
-    for _ in 0..3 {
+    let in_parts = || {
         let own = hearth_identity::RealmDir::open(&realm).unwrap();
         let own = own.admin_tls(crate::clock::unix_now()).unwrap();
         let limits = ClientLimits {
             range_bytes: 64 << 10,
             ..ClientLimits::default()
         };
-        let client = Client::tls(endpoint(addr), client_tls(&realm, own), Alpn::Http, limits);
-        let bytes = large.clone();
-        senders.spawn(async move {
-            let source = UploadSource::Bytes(bytes.into());
-            client.upload(&format!("/v1/blobs/{digest}"), source).await
-        });
+        Client::tls(endpoint(addr), client_tls(&realm, own), Alpn::Http, limits)
+    };
+    let path = format!("/v1/blobs/{digest}");
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (client, path) = (in_parts(), path.clone());
+        let source = UploadSource::Bytes(large.clone().into());
+        senders.spawn(async move { client.upload(&path, source).await });
     }
     senders
         .join_all()
         .await
         .into_iter()
         .for_each(|sent| sent.unwrap());
+    // No job has it yet, but who sent it is told that it is there: of bytes that would be refused, none is
+    // sent.
+    let others = UploadSource::Bytes(vec![0; large.len()].into());
+    in_parts().upload(&path, others).await.unwrap();
     drop(slow);
     running.stop().await;
 }

@@ -33,6 +33,9 @@ struct State {
     /// Answers stop without an end instead.
     stall: bool,
     no_ranges: bool,
+    /// So often an upload that has more than half of the blob begins anew, as when another sender
+    /// ended it.
+    forgets: AtomicU64,
     sent: AtomicU64,
     requests: AtomicU64,
     connections: AtomicU64,
@@ -167,6 +170,11 @@ impl State {
             let first: usize = range.split_once('-').unwrap().0.parse().unwrap();
             (first, total.parse::<usize>().unwrap())
         });
+        let half = range.is_some_and(|(first, total)| first > total / 2);
+        if half && self.forgets.load(Ordering::Relaxed) > 0 {
+            self.forgets.fetch_sub(1, Ordering::Relaxed);
+            self.partial.lock().unwrap().clear();
+        }
         let have = self.partial.lock().unwrap().len();
         if let Some((first, _)) = range
             && first != have
@@ -415,6 +423,22 @@ async fn an_upload_goes_on_where_it_was_cut_and_is_not_repeated() {
         .await
         .unwrap();
     assert_eq!(state.sent.load(Ordering::Relaxed), before);
+}
+
+#[tokio::test]
+async fn an_upload_that_must_begin_anew_has_all_its_patience_for_that_but_not_for_ever() {
+    let blob = blob();
+    for (forgets, arrives) in [(1, true), (2, true), (u64::MAX, false)] {
+        let (state, address, _trigger) = start(State {
+            forgets: AtomicU64::new(forgets),
+            ..State::default()
+        });
+        let client = client(address);
+        let sent = soon(client.upload("/upload", UploadSource::Bytes(blob.clone()))).await;
+        assert_eq!(sent.is_ok(), arrives, "{sent:?}");
+        let complete = state.complete.lock().unwrap().take();
+        assert_eq!(complete.is_some_and(|complete| complete == blob), arrives);
+    }
 }
 
 #[tokio::test]

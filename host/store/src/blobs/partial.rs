@@ -96,6 +96,12 @@ impl BlobStore {
         }
     }
 
+    /// Whether this sender ended this upload lately: so it may know that the blob is there. Kept in
+    /// memory only, for as many uploads as may be open.
+    pub fn ended_lately(&self, name: &PartialName) -> bool {
+        lock_of(&self.inner.ended).contains(name)
+    }
+
     /// Begins an upload, or goes on with it where it stopped. At offset zero it begins anew.
     ///
     /// # Errors
@@ -351,6 +357,14 @@ impl Partial {
             .inner
             .publish(&*self.file, &self.path, self.name.blob, self.len)?;
         self.end = End::Published;
+        let mut ended = lock_of(&self.inner.ended);
+        if !ended.contains(&self.name) {
+            if ended.len() >= self.inner.config.partials_max {
+                ended.pop_front();
+            }
+            ended.push_back(self.name);
+        }
+        drop(ended);
         Ok(blob)
     }
 }

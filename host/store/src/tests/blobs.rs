@@ -187,6 +187,10 @@ fn uploads_of_one_name_at_once_all_end_well() {
     slow.write(b"od bytes").unwrap();
     assert_eq!(slow.finish().unwrap(), blob);
     assert_eq!(store.used_bytes(), 10);
+    // Who sent it may know that it is there; others not, and who sends something else not.
+    assert!(store.ended_lately(&upload));
+    assert!(!store.ended_lately(&name("bob", b"good bytes")));
+    assert!(!store.ended_lately(&name("alice", b"other bytes")));
     let mut lies = store.begin(upload).unwrap();
     let mut beside = store.begin(upload).unwrap();
     lies.write(b"something").unwrap();

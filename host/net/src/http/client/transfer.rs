@@ -278,13 +278,13 @@ impl Client {
         loop {
             let step = async {
                 if !ranged {
-                    return self.put_whole(path, &mut source).await;
+                    return Ok((0, self.put_whole(path, &mut source).await?));
                 }
                 let from = match offset {
                     Some(offset) => offset,
                     None => match self.offset(path).await? {
                         Some(offset) => offset,
-                        None => return Ok(source.length),
+                        None => return Ok((0, source.length)),
                     },
                 };
                 // An attempt that broke off may still have moved something.
@@ -292,22 +292,20 @@ impl Client {
                     furthest = from;
                     patience.restore();
                 }
-                self.put_range(path, &mut source, from).await
+                let reached = self.put_range(path, &mut source, from).await?;
+                Ok((from, reached))
             };
             let error = match step.await {
-                Ok(reached) if reached >= source.length => return Ok(()),
-                Ok(reached) => {
+                Ok((_, reached)) if reached >= source.length => return Ok(()),
+                Ok((from, reached)) if reached > from => {
                     offset = Some(reached);
-                    if reached > furthest {
-                        continue;
-                    }
-                    HttpError::Lost("the server takes no bytes".to_owned())
+                    continue;
                 }
-                Err(error) => {
-                    offset = None;
-                    error
-                }
+                // Another sender may have ended the file, or the server begins it anew.
+                Ok(_) => HttpError::Lost("the server takes no bytes".to_owned()),
+                Err(error) => error,
             };
+            offset = None;
             patience.wait(error).await?;
         }
     }
