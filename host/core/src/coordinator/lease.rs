@@ -7,7 +7,7 @@ use super::Turn;
 use crate::Coordinator;
 use crate::attempt::AttemptState;
 use crate::fold::task_of;
-use crate::job::{Job, Lane};
+use crate::job::{Cell, Job, Lane};
 use crate::node::{Node, NodeIndex};
 use crate::shape::{Shape, Who};
 
@@ -108,8 +108,7 @@ impl Coordinator {
 
     /// Whether a node may have a task that waits again.
     ///
-    /// Volunteers alone never fail a task: its last attempt is for one of our own nodes, if one that fits
-    /// is connected and has not had it.
+    /// Its last attempt is for one of our own nodes ([`Coordinator::awaits_ours`]).
     ///
     /// A volunteer never gets a task that it failed: with nobody else there the task waits for another
     /// node. Our own nodes (trusted ones, the local host) are the last resort, so one of them gets a
@@ -136,7 +135,6 @@ impl Coordinator {
             return false;
         }
         let (mut mine, mut had) = (false, Vec::new());
-        let mut ours_had = false;
         for (_, attempt) in self.attempts.chain(cell.head) {
             if attempt.node == index {
                 let failed = attempt.state == AttemptState::Failed && !node.kind.is_trusted();
@@ -146,11 +144,9 @@ impl Coordinator {
                 mine = true;
             }
             had.push(attempt.node);
-            let other = self.nodes.at(attempt.node);
-            ours_had |= other.is_some_and(|other| other.kind.is_trusted());
         }
-        let last = lane == Lane::Run && !had.is_empty() && !ours_had && job.is_last(cell);
-        if last && self.ours(job, shape) > 0 {
+        let last = lane == Lane::Run && cell.halves > 0 && job.is_last(cell);
+        if last && self.awaits_ours(job, cell) {
             return node.kind.is_trusted();
         }
         if !mine && home == AtHome::All {
@@ -176,6 +172,17 @@ impl Coordinator {
                 volunteers <= others.count() as u64 && (!mine || nobody_new)
             }
         }
+    }
+
+    /// Whether one of our own nodes that fits is there and none of them has had the task. Volunteers
+    /// alone never fail a task: while this holds, a task that has had all its attempts gets one more.
+    pub(super) fn awaits_ours(&self, job: &Job, cell: &Cell) -> bool {
+        let ours_had = self.attempts.chain(cell.head).any(|(_, attempt)| {
+            let node = self.nodes.at(attempt.node);
+            node.is_some_and(|node| node.kind.is_trusted())
+        });
+        let shape = self.fits.shape(job.shape);
+        !ours_had && shape.is_some_and(|shape| self.ours(job, shape) > 0)
     }
 
     /// Whether one of our own nodes may say with a task if a component can be run at all: any that has

@@ -144,7 +144,8 @@ impl Coordinator {
             _ => 2,
         };
         let spent = u16::from(cell.halves) + halves >= u16::from(job.attempts_max) * 2;
-        Some(if halves > 0 && spent && cell.live == 1 {
+        let last_word = || node.kind.is_trusted() || !self.awaits_ours(job, cell);
+        Some(if halves > 0 && spent && cell.live == 1 && last_word() {
             Verdict::Failed(Failure::Attempts)
         } else {
             Verdict::Retry
@@ -175,7 +176,10 @@ impl Coordinator {
             let job = self.jobs.get(&task.job);
             let cell = self.cell(*task);
             job.zip(cell).is_some_and(|(job, cell)| {
-                cell.live == 0 && !cell.phase.is_terminal() && job.is_spent(cell)
+                cell.live == 0
+                    && !cell.phase.is_terminal()
+                    && job.is_spent(cell)
+                    && !self.awaits_ours(job, cell)
             })
         });
         if !tasks.is_empty() {

@@ -369,6 +369,28 @@ fn the_last_attempt_is_for_one_of_our_own_nodes() {
     assert_eq!(seen.closed(job).settled, 1);
 }
 
+/// Neither with a single attempt allowed, nor while a hedge runs beside the last but one.
+#[test]
+fn volunteers_alone_do_not_spend_a_task_while_one_of_ours_can_try() {
+    let mut world = World::new();
+    let release = world.release();
+    let node = world.volunteer(1);
+    let mut spec = world.spec(release, 1);
+    spec.options.attempts_max = 1;
+    let (job, grant) = world.lease(spec, &node);
+    let home = world.node(NodeKind::Local, 1);
+    world.report(&node, &grant, host_fault()).told(job);
+    let mut seen = world.live(50);
+    seen.told(job);
+    let grant = seen.grant(&home);
+    drop(seen);
+    // Ours has the last word, also when it is a bad one.
+    let mut seen = world.report(&home, &grant, host_fault());
+    let failed = Verdict::Failed(Failure::Attempts);
+    assert_eq!(seen.accepted(&home, &grant), failed);
+    assert_eq!(seen.closed(job).failed, 1);
+}
+
 #[test]
 fn volunteers_alone_do_not_fail_a_job_as_unfit_while_one_of_ours_can_try() {
     let mut world = World::new();

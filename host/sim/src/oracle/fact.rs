@@ -100,7 +100,9 @@ impl Oracle {
                         .job(task.job)
                         .zip(self.task(*task))
                         .is_some_and(|(job, t)| {
-                            t.live == 0 && t.halves >= u32::from(job.spec.options.attempts_max) * 2
+                            t.live == 0
+                                && t.halves >= u32::from(job.spec.options.attempts_max) * 2
+                                && !self.awaits_ours(job, t)
                         });
                     self.want(
                         spent,
@@ -461,7 +463,12 @@ impl Oracle {
         }
         let volunteer = node.kind == hearth_wire::record::NodeKind::Volunteer;
         let early = lease.purpose != Purpose::Hedge && self.at < task.ready;
-        let spent = task.halves >= u32::from(job.spec.options.attempts_max) * 2;
+        let limit = u32::from(job.spec.options.attempts_max) * 2;
+        let spent = task.halves >= limit && self.had_by_ours(task);
+        let ours_next = lease.purpose == Purpose::Run
+            && task.halves > 0
+            && task.halves + 2 >= limit
+            && self.awaits_ours(job, task);
         let full = node.live.len() >= limits::LEASES_PER_NODE_MAX;
         let state = task.state;
         let (free, prefetches) = (
@@ -510,6 +517,9 @@ impl Oracle {
         }
         if spent && live == 0 {
             self.violate("a task has as many attempts as allowed", detail());
+        }
+        if ours_next && volunteer {
+            self.violate("the last attempt is for one of our own nodes", detail());
         }
         if failed && volunteer {
             self.violate("no volunteer gets what it failed", detail());

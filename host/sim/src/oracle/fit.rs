@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hearth_wire::record::{NodeKind, Standing};
 use hearth_wire::{NodeId, Placement, TaskId, TrustPolicy};
 
-use super::{Job, Node, Oracle};
+use super::{Job, Node, Oracle, Task};
 
 impl Node {
     /// Whether new work may go there.
@@ -67,6 +67,20 @@ impl Oracle {
                 && node.is_usable()
                 && !node.declined.contains(&job.spec.release)
                 && self.fits(node, job, false)
+        })
+    }
+
+    /// Whether one of our own nodes would take a job's runs now and none has had this task: then volunteers
+    /// have not failed it.
+    pub(crate) fn awaits_ours(&self, job: &Job, task: &Task) -> bool {
+        !self.had_by_ours(task) && self.ours_take(job)
+    }
+
+    pub(crate) fn had_by_ours(&self, task: &Task) -> bool {
+        let mut history = task.history.iter().filter_map(|id| self.attempts.get(id));
+        history.any(|attempt| {
+            let node = self.nodes.get(&attempt.node);
+            node.is_some_and(|node| node.kind != NodeKind::Volunteer)
         })
     }
 

@@ -98,8 +98,8 @@ impl Oracle {
             node.is_some_and(|node| node.kind != NodeKind::Volunteer)
         };
         let last = task.halves + 2 >= u32::from(job.spec.options.attempts_max) * 2;
-        let last = last && !had.iter().any(|id| ours(&id));
-        if self.ours_take(job) && (last || job.unfit.len() >= 2) {
+        let ours_next = last && task.halves > 0 && self.awaits_ours(job, task);
+        if ours_next || self.in_doubt(job) {
             return idle.map(|(id, _)| *id).find(|id| ours(id)).copied();
         }
         let should = idle.find(|(id, node)| match had.contains(id) {

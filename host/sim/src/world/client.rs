@@ -285,7 +285,7 @@ impl World {
                 placement,
                 deadline_millis: self.rng.once_in(6).then(|| self.rng.range(5_000, 400_000)),
                 lease_millis: self.rng.range(8_000, LEASE_MILLIS_MAX),
-                attempts_max: self.rng.range(2, 6) as u8,
+                attempts_max: self.rng.range(1, 6) as u8,
                 seed: Digest::default(),
                 locations: if self.rng.once_in(12) {
                     vec![self.rng.pick(&PLACES[..2]).to_owned()]
