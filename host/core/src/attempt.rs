@@ -2,6 +2,7 @@
 
 use hearth_wire::record::Purpose;
 use hearth_wire::{AttemptId, Digest, EngineId, Millis, Seq, TaskId};
+use serde::{Deserialize, Serialize};
 
 use crate::node::NodeIndex;
 
@@ -17,7 +18,7 @@ pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 pub(crate) const PARKED_MILLIS_MAX: u64 = 600_000;
 
 /// One lease of a task to a node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
     pub(crate) task: TaskId,
@@ -44,7 +45,7 @@ pub(crate) struct Attempt {
 }
 
 /// How an attempt stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AttemptState {
     /// Leased, and a report is awaited.
     Live,
@@ -76,7 +77,7 @@ impl AttemptState {
 
 /// All attempts that are remembered. An id is a counter with the slot in its low bits, so that ids
 /// rise with time, are never used twice, and are found without a map.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Attempts {
     slots: Vec<Option<Attempt>>,
     free: Vec<u32>,

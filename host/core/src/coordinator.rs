@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hearth_wire::record::{Fact, Mode, Record, ReleaseFacts};
 use hearth_wire::{Digest, Epoch, JobId, KeyId, Millis, ReleaseId, Seq, SessionId};
+use serde::{Deserialize, Serialize};
 
 use crate::attempt::Attempts;
 use crate::job::{ClosedJob, Job};
@@ -41,8 +42,9 @@ use crate::{Config, Event, Step, Violation};
 ///
 /// The price: a fact is decided once and folded once, so its fields are looked up twice; and a state
 /// of millions of tasks lives in memory, at sixteen bytes for each that was never leased.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Coordinator {
+    #[serde(skip)]
     pub(crate) config: Config,
     pub(crate) seq: Seq,
     pub(crate) now: Millis,
@@ -77,11 +79,12 @@ pub struct Coordinator {
     pub(crate) mode_at: Option<Millis>,
     /// The time of the present call, which may be past that of the newest record.
     pub(crate) clock: Millis,
+    #[serde(skip)]
     pub(crate) out: Outbox,
 }
 
 /// A release and what running it has shown.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReleaseState {
     pub(crate) facts: ReleaseFacts,
     pub(crate) revoked: bool,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use hearth_wire::record::TaskEnd;
 use hearth_wire::{Digest, JobId, KeyId, Millis, NodeId, Priority, ReleaseId, TrustPolicy};
+use serde::{Deserialize, Serialize};
 
 use crate::attempt::NONE;
 use crate::median::Histogram;
@@ -12,7 +13,7 @@ use crate::shape::ShapeIndex;
 use crate::step::{JobProgress, JobState};
 
 /// An open job.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
     pub(crate) release: ReleaseId,
@@ -28,6 +29,7 @@ pub(crate) struct Job {
     /// What a node needs for a run, and for a check.
     pub(crate) shape: ShapeIndex,
     pub(crate) check_shape: Option<ShapeIndex>,
+    #[serde(with = "sparse")]
     pub(crate) cells: Vec<Cell>,
     /// Tasks from here on were never leased.
     pub(crate) fresh: u32,
@@ -59,7 +61,7 @@ pub(crate) struct Job {
 }
 
 /// A job that closed and is remembered for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClosedJob {
     pub(crate) owner: KeyId,
     pub(crate) spec: Digest,
@@ -68,7 +70,7 @@ pub(crate) struct ClosedJob {
 }
 
 /// What core keeps of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cell {
     pub(crate) phase: Phase,
     pub(crate) wait: Wait,
@@ -83,7 +85,7 @@ pub(crate) struct Cell {
 }
 
 /// How a task stands. The last four are terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Phase {
     /// No result yet.
     Open,
@@ -100,7 +102,7 @@ pub(crate) enum Phase {
 }
 
 /// Where a task waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Wait {
     /// Nowhere: it is leased, or terminal.
     Nowhere,
@@ -129,8 +131,34 @@ impl Phase {
     }
 }
 
+/// Cells in snapshots: those that were never leased are all alike, and so only counted.
+mod sparse {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Cell;
+
+    #[derive(Serialize, Deserialize)]
+    struct Cells<T> {
+        count: u32,
+        used: T,
+    }
+
+    pub(super) fn serialize<S: Serializer>(cells: &[Cell], to: S) -> Result<S::Ok, S::Error> {
+        let fresh = cells.iter().rev().take_while(|cell| **cell == Cell::FRESH);
+        let used = &cells[..cells.len() - fresh.count()];
+        let count = cells.len() as u32;
+        Cells { count, used }.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Cell>, D::Error> {
+        let Cells { count, mut used } = Cells::<Vec<Cell>>::deserialize(from)?;
+        used.resize(count as usize, Cell::FRESH);
+        Ok(used)
+    }
+}
+
 /// A lane of a job: what kind of run waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Lane {
     /// Checks and arbitration, on trusted nodes; before runs, because results wait for them.
     Check,

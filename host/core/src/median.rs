@@ -1,10 +1,36 @@
 //! A median in a few bytes: counts in buckets whose width grows with the value.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Run times seen so far, in microseconds; the median is right within an eighth.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     counts: Box<[u32; BUCKETS]>,
     total: u32,
+}
+
+/// In snapshots: the counts that are not zero, with their places.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let entries: Vec<_> = self.entries().collect();
+        (self.total, entries).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Histogram {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (total, entries) = <(u32, Vec<(usize, u32)>)>::deserialize(from)?;
+        let mut histogram = Self {
+            total,
+            ..Self::default()
+        };
+        for (bucket, count) in entries {
+            let known = histogram.counts.get_mut(bucket);
+            *known.ok_or_else(|| D::Error::custom("no such bucket"))? = count;
+        }
+        Ok(histogram)
+    }
 }
 
 /// Four buckets for each power of two up to 2^40 µs (twelve days); longer runs share the last.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hearth_wire::message::Capacity;
 use hearth_wire::record::{NodeKind, NodeProfile, Standing};
 use hearth_wire::{EngineId, Millis, NodeId, ReleaseId, SessionId, TaskId, limits};
+use serde::{Deserialize, Serialize};
 
 use crate::shape::{GroupIndex, IdleKey};
 
@@ -25,7 +26,7 @@ const PREFETCH_MAX: u64 = 1_024;
 pub(crate) const ONE: u64 = 1 << 16;
 
 /// A node that the realm knows.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) kind: NodeKind,
@@ -65,7 +66,7 @@ pub(crate) struct Node {
 }
 
 /// How a node has done.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Track {
     /// Run time by release, in microseconds, and when it was last updated, as a count of reports.
     pub(crate) rates: BTreeMap<ReleaseId, (u64, u64)>,
@@ -237,7 +238,7 @@ impl Node {
 }
 
 /// All nodes, by position and by id.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Nodes {
     list: Vec<Option<Node>>,
     free: Vec<NodeIndex>,

@@ -10,7 +10,7 @@ use crate::shape::ShapeIndex;
 use crate::step::{Effect, Grant, JobProgress};
 
 /// Consequences of the records of one step.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Outbox {
     /// In the order in which they came about.
     pub(crate) effects: Vec<Effect>,
@@ -38,6 +38,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

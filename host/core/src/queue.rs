@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_wire::{JobId, KeyId, Millis, Priority};
+use serde::{Deserialize, Serialize};
 
 use crate::job::Lane;
 
@@ -22,7 +23,7 @@ pub(crate) const CANDIDATES_MAX: usize = 16;
 pub(crate) const CANDIDATES_MORE_MAX: usize = 1_024;
 
 /// Somebody who submits jobs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Owner {
     pub(crate) key: KeyId,
     pub(crate) open_tasks: u64,
@@ -34,7 +35,7 @@ pub(crate) struct Owner {
 }
 
 /// Everybody who has open jobs.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Owners {
     list: Vec<Option<Owner>>,
     by_key: BTreeMap<KeyId, OwnerIndex>,
@@ -109,7 +110,7 @@ impl Owners {
 }
 
 /// Jobs of one shape and one priority that have something to lease.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Queue {
     /// Jobs with a deadline, the earliest first.
     deadlines: BTreeSet<(Millis, Entry)>,
@@ -121,7 +122,7 @@ pub(crate) struct Queue {
 }
 
 /// A job in a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) job: JobId,
     pub(crate) lane: Lane,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_wire::record::{NodeKind, NodeProfile, ReleaseFacts};
 use hearth_wire::{EngineId, EngineRange, JobOptions, Placement, TrustPolicy};
+use serde::{Deserialize, Serialize};
 
 use crate::Coordinator;
 use crate::node::NodeIndex;
@@ -22,7 +23,7 @@ pub(crate) const SHAPES_MAX: usize = 512;
 pub(crate) const GROUPS_MAX: usize = 512;
 
 /// What a node must be for a job.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Needs {
     pub(crate) capabilities: Vec<String>,
     pub(crate) release_locations: Vec<String>,
@@ -38,7 +39,7 @@ pub(crate) struct Needs {
 }
 
 /// Which kinds of node may run something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Who {
     Anybody,
     NotLocal,
@@ -106,7 +107,7 @@ impl Who {
 }
 
 /// What a node is to jobs.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Offer {
     pub(crate) kind: NodeKind,
     pub(crate) engine: EngineId,
@@ -135,7 +136,7 @@ impl Offer {
 }
 
 /// Jobs that need the same.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Shape {
     pub(crate) needs: Needs,
     /// Open jobs that use it.
@@ -154,7 +155,7 @@ pub(crate) type IdleKey = (Reverse<u64>, NodeIndex);
 pub(crate) type IdleAt = (bool, IdleKey);
 
 /// Nodes that offer the same.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) offer: Offer,
     /// Nodes that belong to it, connected or not.
@@ -171,7 +172,7 @@ pub(crate) struct Group {
 }
 
 /// All shapes and groups. Positions are reused when the last job or node has left.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Fits {
     shapes: Vec<Option<Shape>>,
     shape_by: BTreeMap<Needs, ShapeIndex>,

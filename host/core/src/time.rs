@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hearth_wire::{AttemptId, JobId, Millis};
+use serde::{Deserialize, Serialize};
 
 use crate::node::NodeIndex;
 use crate::shape::ShapeIndex;
@@ -10,7 +11,7 @@ use crate::shape::ShapeIndex;
 /// What becomes due.
 ///
 /// Timers follow from the state and are no part of it: one that is due without cause does nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Timer {
     /// The lease of an attempt ends, or it was parked for too long: its task waits again.
     Lease(AttemptId),
@@ -29,7 +30,7 @@ pub(crate) enum Timer {
 }
 
 /// All timers, the next one first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Timers(BTreeSet<(Millis, Timer)>);
 
 impl Timers {

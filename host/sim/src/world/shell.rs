@@ -14,6 +14,9 @@ const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Ticks at one moment after which core counts as stuck.
 const TICKS_MAX: u32 = 10_000;
 
+/// Records between two snapshots; prime, so that they end anywhere in a step.
+const SNAPSHOT_RECORDS: usize = 997;
+
 /// The coordinator as seen from outside of core.
 pub(crate) struct Shell {
     pub(crate) core: Coordinator,
@@ -40,6 +43,8 @@ pub(crate) struct Shell {
     pub(crate) by_session: BTreeMap<SessionId, u64>,
     pub(crate) next_link: u64,
     pub(crate) replays: u64,
+    /// The newest snapshot, and how many records it covers.
+    saved: Option<(usize, Vec<u8>)>,
     pub(crate) hashes: Vec<(usize, Digest)>,
 }
 
@@ -64,6 +69,7 @@ impl Shell {
             by_session: BTreeMap::new(),
             next_link: 1,
             replays: 0,
+            saved: None,
             hashes: Vec::new(),
         }
     }
@@ -221,6 +227,10 @@ impl World {
             Err(error) => self.oracle.violate("every record can be read", error),
         }
         self.shell.journal.push(bytes);
+        let records = self.shell.journal.len();
+        if records.is_multiple_of(SNAPSHOT_RECORDS) {
+            self.shell.saved = Some((records, self.shell.shadow.snapshot()));
+        }
     }
 
     /// Faults that have happened once they are in the journal.
@@ -295,24 +305,51 @@ impl World {
         }
     }
 
-    /// Replays the whole journal into a new core, which from now on is the core.
+    /// Replays the journal into a new core, which from now on is the core: all of it, and by turns what
+    /// follows the newest snapshot. The two must agree in everything, also in what is kept for speed.
     pub(crate) fn compare_replay(&mut self) {
-        let mut core = Coordinator::new(sim_config());
-        for bytes in &self.shell.journal {
-            let record = codec::decode::<Record>(bytes, RECORD_BYTES_MAX);
-            let replayed = record.map(|record| core.replay(&record).is_ok());
-            if replayed != Ok(true) {
-                return self
-                    .oracle
-                    .violate("every record can be replayed", core.seq());
-            }
-        }
         self.shell.replays += 1;
+        let whole = self.replay_from(Coordinator::new(sim_config()), 0);
+        let Some(mut core) = whole else {
+            return;
+        };
         if core.state_hash() != self.shell.shadow.state_hash() {
             self.oracle.violate("state hash is replay hash", core.seq());
         }
+        if let Some((records, bytes)) = self.shell.saved.take() {
+            match Coordinator::restore(sim_config(), &bytes) {
+                Err(error) => self.oracle.violate("every snapshot can be restored", error),
+                Ok(restored) => {
+                    let Some(restored) = self.replay_from(restored, records) else {
+                        return;
+                    };
+                    if restored.snapshot() != core.snapshot() {
+                        let at = format!("{records} to {}", core.seq());
+                        let law = "a snapshot and what follows it make the same state";
+                        self.oracle.violate(law, at);
+                    }
+                    if self.shell.replays.is_multiple_of(2) {
+                        core = restored;
+                    }
+                }
+            }
+            self.shell.saved = Some((records, bytes));
+        }
         self.shell.core = core;
         self.oracle.hold_anew();
+    }
+
+    fn replay_from(&mut self, mut core: Coordinator, from: usize) -> Option<Coordinator> {
+        for bytes in &self.shell.journal[from..] {
+            let record = codec::decode::<Record>(bytes, RECORD_BYTES_MAX);
+            let replayed = record.map(|record| core.replay(&record).is_ok());
+            if replayed != Ok(true) {
+                self.oracle
+                    .violate("every record can be replayed", core.seq());
+                return None;
+            }
+        }
+        Some(core)
     }
 
     /// A message of a node arrives.
