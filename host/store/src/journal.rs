@@ -336,16 +336,6 @@ impl Journal {
         Ok(self.written.seq)
     }
 
-    /// Removes segments of which no record after `seq` is needed; gives back how many. The segment
-    /// being written always stays.
-    ///
-    /// # Errors
-    ///
-    /// What the system refuses.
-    pub fn cut_before(&mut self, seq: Seq) -> Result<usize, StoreError> {
-        self.shared.cut_before(seq)
-    }
-
     fn push(&mut self, record: &[u8]) -> Entry {
         let size = RECORD_HEADER + record.len();
         if let Some((start, _)) = self.open

@@ -10,8 +10,10 @@
 mod blobs;
 mod disk;
 mod error;
+mod fields;
 mod journal;
 mod lock;
+mod snapshots;
 
 #[cfg(any(test, feature = "faulty"))]
 pub mod faulty;
@@ -26,3 +28,4 @@ pub use journal::{
     Recovery, Replay, Start, Syncer,
 };
 pub use lock::DirLock;
+pub use snapshots::{Snapshot, Snapshots};

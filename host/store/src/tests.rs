@@ -8,6 +8,7 @@ mod journal;
 mod power;
 mod process;
 mod properties;
+mod snapshots;
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};

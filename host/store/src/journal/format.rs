@@ -18,6 +18,7 @@ use std::path::Path;
 use hearth_wire::{Digest, Hasher, RealmId, Seq};
 
 use crate::StoreError;
+use crate::fields::{Fields, Reading};
 
 /// Format of the files that this version writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -253,26 +254,4 @@ pub(super) fn crc(parts: &[&[u8]]) -> u32 {
         hasher.update(part);
     }
     hasher.finalize()
-}
-
-/// Fills an array front to back.
-pub(super) struct Fields<'a>(pub(super) &'a mut [u8]);
-
-impl Fields<'_> {
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        let (head, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
-        head.copy_from_slice(bytes);
-        self.0 = rest;
-    }
-}
-
-/// Reads fixed fields front to back.
-pub(super) struct Reading<'a>(pub(super) &'a [u8]);
-
-impl Reading<'_> {
-    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
 }

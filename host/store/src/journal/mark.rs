@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use hearth_wire::{Digest, Seq};
 
-use super::format::{Fields, Reading, Tip, crc};
+use super::format::{Tip, crc};
 use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::fields::{Fields, Reading};
 
 pub(super) const MARK_NAME: &str = "durable.mark";
 

@@ -10,7 +10,7 @@ use super::format::{
 use super::scan::Segment;
 use super::shared::Shared;
 use super::window::Window;
-use super::{BATCH_BYTES_MAX, Entry, Position, RECORD_BYTES_MAX};
+use super::{BATCH_BYTES_MAX, Entry, Position, RECORD_BYTES_MAX, Start};
 use crate::StoreError;
 use crate::disk::read_full;
 
@@ -78,6 +78,21 @@ impl Reader {
                 Err(StoreError::damaged(&segment.path, offset, problem))
             }
         }
+    }
+
+    /// The points at which a snapshot may stand, the oldest first: the ends of all segments but the newest.
+    pub fn ends(&self) -> Vec<Start> {
+        self.shared.ends()
+    }
+
+    /// Removes segments of which no record after `seq` is needed, neither for a start nor by readers; gives
+    /// back how many. The newest segment always stays.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub fn cut_before(&self, seq: Seq) -> Result<usize, StoreError> {
+        self.shared.cut_before(seq)
     }
 
     /// All durable records from `seq` on, in order, then those that become durable.

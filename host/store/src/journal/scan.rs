@@ -90,7 +90,14 @@ impl Scan<'_> {
             .collect();
         let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
         let mut tip: Option<Tip> = None;
-        for (number, &first) in firsts.iter().enumerate() {
+        // What the start covers is kept for readers, and read here only from the segment on in which the
+        // start's own hash stands.
+        let behind = firsts.partition_point(|first| *first <= self.start.seq);
+        let unread = behind.saturating_sub(1);
+        for &first in &firsts[..unread] {
+            segments.push(self.known(first)?);
+        }
+        for (number, &first) in firsts.iter().enumerate().skip(unread) {
             let path = self.dir.join(segment_name(first));
             let last = number + 1 == firsts.len();
             let file = self
@@ -140,6 +147,22 @@ impl Scan<'_> {
             position: 0,
         };
         Ok((segments, tip.unwrap_or(genesis)))
+    }
+
+    /// A segment of which only the header is read.
+    fn known(&self, first: Seq) -> Result<Segment, StoreError> {
+        let path = self.dir.join(segment_name(first));
+        let failed = |error| StoreError::io("reading", &path, error);
+        let file = self.disk.open(&path, OpenMode::Read).map_err(failed)?;
+        let mut bytes = [0; SEGMENT_HEADER];
+        let read = crate::disk::read_full(&*file, &mut bytes, 0).map_err(failed)?;
+        match SegmentHeader::decode(&bytes[..read], &path, self.realm) {
+            Ok(header) if header.first == first => Ok(Segment { header, path }),
+            Err(HeaderError::Unusable(error)) => Err(error),
+            Ok(_) | Err(HeaderError::Broken) => {
+                Err(StoreError::damaged(&path, 0, "not this segment's header"))
+            }
+        }
     }
 
     /// The header of a segment that follows `tip`; `None` if it was never finished and is removed.

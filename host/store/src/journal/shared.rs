@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use hearth_wire::Seq;
 
+use super::Start;
 use super::format::Tip;
 use super::mark::Mark;
 use super::scan::Segment;
@@ -157,6 +158,17 @@ impl Shared {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Where each segment but the newest ends.
+    pub(super) fn ends(&self) -> Vec<Start> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let later = segments.iter().skip(1).map(|segment| &segment.header);
+        let ends = later.map(|header| Start {
+            seq: Seq(header.first.0 - 1),
+            hash: header.previous,
+        });
+        ends.collect()
     }
 
     /// The first record that is still there.

@@ -148,10 +148,10 @@ fn power_loss_while_old_segments_are_cut_leaves_no_gap() {
             let disk = disk(seed);
             assert!(work(&disk).2.is_none());
             assert!(work(&disk).2.is_none());
-            let (mut journal, ..) = open(&disk).unwrap();
+            let (journal, ..) = open(&disk).unwrap();
             let (seq, hash) = (journal.durable(), journal.hash());
             disk.fault_at(disk.operations() + operation, Fault::PowerLoss);
-            let _ = journal.cut_before(seq);
+            let _ = journal.reader().cut_before(seq);
             let disk = disk.after_power_loss(seed);
             let start = Start { seq, hash };
             let config = JournalConfig { start, ..config() };

@@ -1,0 +1,183 @@
+//! Snapshots, and starts of the journal from them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hearth_wire::{Digest, RealmId, Seq};
+
+use super::{config, disk, open, realm, record, records, root};
+use crate::faulty::{Fault, FaultyDisk};
+use crate::{Entry, Journal, JournalConfig, Snapshot, Snapshots, Start, StoreError};
+
+fn snapshots(disk: &FaultyDisk) -> Result<Snapshots, StoreError> {
+    Snapshots::open_on(Arc::new(disk.clone()), &root(), realm())
+}
+
+fn snapshot(seq: u64) -> Snapshot {
+    Snapshot {
+        start: Start {
+            seq: Seq(seq),
+            hash: Digest::of(&seq.to_le_bytes()),
+        },
+        body: vec![seq as u8; 700 + seq as usize],
+    }
+}
+
+#[test]
+fn the_two_newest_are_kept_and_read_back() {
+    let disk = disk(1);
+    let store = snapshots(&disk).unwrap();
+    assert_eq!(store.needed().unwrap(), Seq(0));
+    for seq in [10, 200, 3_000] {
+        store.write(&snapshot(seq)).unwrap();
+    }
+    let store = snapshots(&disk.after_power_loss(1)).unwrap();
+    assert_eq!(store.list().unwrap(), [Seq(3_000), Seq(200)]);
+    // The journal is needed behind the older one: the newer one may be damaged.
+    assert_eq!(store.needed().unwrap(), Seq(200));
+    for seq in [200, 3_000] {
+        assert_eq!(store.read(Seq(seq)).unwrap(), snapshot(seq));
+    }
+    let empty = Snapshot {
+        body: Vec::new(),
+        ..snapshot(3_001)
+    };
+    store.write(&empty).unwrap();
+    assert_eq!(store.read(Seq(3_001)).unwrap(), empty);
+}
+
+#[test]
+fn damage_anywhere_is_told_with_the_files_name() {
+    let disk = disk(2);
+    let store = snapshots(&disk).unwrap();
+    store.write(&snapshot(7)).unwrap();
+    let path = store.path(Seq(7));
+    let whole = store.read(Seq(7)).unwrap().body.len() + 192;
+    for at in 0..whole {
+        let copy = disk.copy();
+        copy.tamper(&path, |bytes| bytes[at] ^= 0x10);
+        let error = snapshots(&copy).unwrap().read(Seq(7)).unwrap_err();
+        assert!(
+            error.to_string().contains(".snapshot"),
+            "byte {at}: {error}"
+        );
+    }
+    for len in [0, 1, 191, 192, whole - 1] {
+        let copy = disk.copy();
+        copy.tamper(&path, |bytes| bytes.truncate(len));
+        let error = snapshots(&copy).unwrap().read(Seq(7)).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Damaged { .. }),
+            "{len}: {error}"
+        );
+    }
+    disk.tamper(&path, |bytes| bytes.push(0));
+    assert!(store.read(Seq(7)).is_err());
+    let other = RealmId(Digest::of(b"another realm"));
+    let theirs = Snapshots::open_on(Arc::new(disk.clone()), &root(), other).unwrap();
+    theirs.write(&snapshot(9)).unwrap();
+    let error = store.read(Seq(9)).unwrap_err();
+    assert!(matches!(error, StoreError::WrongRealm { .. }), "{error}");
+}
+
+/// Whatever happens while one is written, those before it stay whole, and the next one succeeds.
+#[test]
+fn a_fault_at_any_operation_costs_at_most_the_new_one() {
+    let (mut losses, mut written) = (0, 0);
+    for fault in [Fault::PowerLoss, Fault::Error] {
+        for operation in 0..30 {
+            for seed in 0..20 {
+                let disk = disk(seed);
+                let store = snapshots(&disk).unwrap();
+                store.write(&snapshot(1)).unwrap();
+                store.write(&snapshot(2)).unwrap();
+                disk.set_short_writes(seed.is_multiple_of(2));
+                disk.fault_at(disk.operations() + operation, fault);
+                let done = store.write(&snapshot(3));
+                // One that did not come does not come later.
+                disk.fault_at(u64::MAX, fault);
+                let disk = match fault {
+                    Fault::PowerLoss => disk.after_power_loss(seed),
+                    Fault::Error => disk,
+                };
+                let what = format!("{fault:?} {operation} {seed}: {done:?}");
+                let store = snapshots(&disk).unwrap();
+                let kept = store.list().unwrap();
+                assert!(kept.len() >= 2, "{what}: {kept:?}");
+                for seq in &kept {
+                    assert_eq!(store.read(*seq).unwrap(), snapshot(seq.0), "{what}");
+                }
+                assert!(done.is_err() || kept[0] == Seq(3), "{what}");
+                losses += u32::from(done.is_err());
+                written += u32::from(done.is_ok());
+                store.write(&snapshot(4)).unwrap();
+                assert_eq!(store.list().unwrap()[0], Seq(4), "{what}");
+            }
+        }
+    }
+    assert!(losses > 200 && written > 200, "{losses} {written}");
+}
+
+#[test]
+fn a_journal_begins_at_every_end_of_a_segment_and_readers_see_what_was_before() {
+    let disk = disk(3);
+    let (mut journal, ..) = open(&disk).unwrap();
+    let mut positions = Vec::new();
+    for number in 0..100 {
+        let entries = journal.append(&[record(number)]).unwrap();
+        positions.push(entries[0].position);
+        journal.commit().unwrap();
+    }
+    let ends = journal.reader().ends();
+    assert!(ends.len() > 3, "{ends:?}");
+    drop(journal);
+    for start in ends {
+        let config = JournalConfig { start, ..config() };
+        let mut found = Vec::new();
+        let visit = |entry: Entry, bytes: &[u8]| {
+            found.push((entry.seq, bytes.to_vec()));
+            Ok::<_, Infallible>(())
+        };
+        let on = Arc::new(disk.clone());
+        let (journal, recovery) = Journal::open_on(on, root(), config, visit).unwrap();
+        let behind = start.seq.0..100;
+        let expected: Vec<_> = behind.map(|n| (Seq(n + 1), record(n))).collect();
+        assert_eq!(found, expected);
+        // Little more than that was read.
+        let read = recovery.records as usize;
+        assert!(read < expected.len() + 30, "{read} for {}", expected.len());
+        let reader = journal.reader();
+        for (number, position) in (0..).zip(&positions) {
+            assert_eq!(reader.read_at(*position).unwrap(), record(number));
+        }
+        let mut replay = reader.replay(Seq(1));
+        assert_eq!(replay.next_entry().unwrap().unwrap().1, records(0, 1)[0]);
+    }
+}
+
+/// A snapshot whose journal lost its end, or that is another history's.
+#[test]
+fn a_start_that_the_journal_does_not_hold_is_refused() {
+    let disk = disk(4);
+    let (mut journal, ..) = open(&disk).unwrap();
+    for number in 0..60 {
+        journal.append(&[record(number)]).unwrap();
+        journal.commit().unwrap();
+    }
+    let ends = journal.reader().ends();
+    drop(journal);
+    let begin = |start| {
+        let config = JournalConfig { start, ..config() };
+        let visit = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+        Journal::open_on(Arc::new(disk.clone()), root(), config, visit)
+    };
+    let mut other = ends[1];
+    other.hash = Digest::of(b"of another history");
+    let error = begin(other).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    let mut ahead = ends[1];
+    ahead.seq = Seq(61);
+    let error = begin(ahead).unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    assert!(begin(ends[1]).is_ok());
+}
