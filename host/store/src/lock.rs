@@ -14,7 +14,18 @@ use crate::StoreError;
 #[derive(Debug, Clone)]
 pub struct DirLock {
     dir: PathBuf,
-    _file: Arc<File>,
+    _held: Arc<Held>,
+}
+
+/// Unlocks by itself: closing would not do while a child between its fork and its exec has a copy of the
+/// descriptor.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl DirLock {
@@ -53,7 +64,7 @@ impl DirLock {
             .map_err(|error| failed("writing", error))?;
         Ok(Self {
             dir: dir.to_owned(),
-            _file: Arc::new(file),
+            _held: Arc::new(Held(file)),
         })
     }
 
