@@ -38,7 +38,7 @@ pub struct Snapshot {
 ///
 /// A snapshot is written beside the others, synced, named, and its name synced, before the oldest goes:
 /// at every moment the disk holds as many whole ones as before. A journal may be cut behind the older of
-/// the two, see [`Snapshots::needed`].
+/// the two, see [`Snapshots::covered`].
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
@@ -148,15 +148,17 @@ impl Snapshots {
         Ok(())
     }
 
-    /// The record behind which the journal is needed, whichever of the snapshots can be used: zero as
-    /// long as there are not as many as are kept.
+    /// The newest record that no start needs, whichever of the snapshots can be used: zero as long as there
+    /// are not as many as are kept. The last record of the older one is still needed, because the
+    /// journal's hash behind it tells whether the two belong together.
     ///
     /// # Errors
     ///
     /// What the system refuses.
-    pub fn needed(&self) -> Result<Seq, StoreError> {
+    pub fn covered(&self) -> Result<Seq, StoreError> {
         let kept = self.list()?;
-        Ok(kept.get(KEPT - 1).copied().unwrap_or_default())
+        let older = kept.get(KEPT - 1).copied().unwrap_or_default();
+        Ok(Seq(older.0.saturating_sub(1)))
     }
 
     /// The file of the snapshot up to `seq`.

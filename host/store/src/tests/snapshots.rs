@@ -7,7 +7,7 @@ use hearth_wire::{Digest, RealmId, Seq};
 
 use super::{config, disk, open, realm, record, records, root};
 use crate::faulty::{Fault, FaultyDisk};
-use crate::{Entry, Journal, JournalConfig, Snapshot, Snapshots, Start, StoreError};
+use crate::{Entry, Journal, JournalConfig, Position, Snapshot, Snapshots, Start, StoreError};
 
 fn snapshots(disk: &FaultyDisk) -> Result<Snapshots, StoreError> {
     Snapshots::open_on(Arc::new(disk.clone()), &root(), realm())
@@ -27,14 +27,14 @@ fn snapshot(seq: u64) -> Snapshot {
 fn the_two_newest_are_kept_and_read_back() {
     let disk = disk(1);
     let store = snapshots(&disk).unwrap();
-    assert_eq!(store.needed().unwrap(), Seq(0));
+    assert_eq!(store.covered().unwrap(), Seq(0));
     for seq in [10, 200, 3_000] {
         store.write(&snapshot(seq)).unwrap();
     }
     let store = snapshots(&disk.after_power_loss(1)).unwrap();
     assert_eq!(store.list().unwrap(), [Seq(3_000), Seq(200)]);
     // The journal is needed behind the older one: the newer one may be damaged.
-    assert_eq!(store.needed().unwrap(), Seq(200));
+    assert_eq!(store.covered().unwrap(), Seq(199));
     for seq in [200, 3_000] {
         assert_eq!(store.read(Seq(seq)).unwrap(), snapshot(seq));
     }
@@ -153,6 +153,53 @@ fn a_journal_begins_at_every_end_of_a_segment_and_readers_see_what_was_before() 
         let mut replay = reader.replay(Seq(1));
         assert_eq!(replay.next_entry().unwrap().unwrap().1, records(0, 1)[0]);
     }
+}
+
+#[test]
+fn what_nobody_needs_goes_to_the_archive_and_the_archive_is_bounded() {
+    let disk = disk(5);
+    let (mut journal, ..) = open(&disk).unwrap();
+    let mut positions = Vec::new();
+    for number in 0..100 {
+        positions.push(journal.append(&[record(number)]).unwrap()[0].position);
+        journal.commit().unwrap();
+    }
+    let reader = journal.reader();
+    let ends = reader.ends();
+    let last = *ends.last().unwrap();
+    // A reader needs the tenth record; then no one does.
+    assert_eq!(reader.archive(last.seq, positions[0]).unwrap(), 0);
+    let first = ends.iter().filter(|end| end.seq <= Seq(9)).count();
+    assert_eq!(reader.archive(last.seq, positions[9]).unwrap(), first);
+    assert_eq!(reader.read_at(positions[9]).unwrap(), record(9));
+    let covered = Seq(ends[first + 1].seq.0 - 1);
+    assert_eq!(reader.archive(covered, Position(u64::MAX)).unwrap(), 1);
+    let rest = reader.archive(Seq(1_000), Position(u64::MAX)).unwrap();
+    assert_eq!(reader.ends(), []);
+    assert!(matches!(
+        reader.read_at(positions[9]).unwrap_err(),
+        StoreError::Position(_)
+    ));
+    drop(journal);
+
+    // Readers of a later start go on behind it, and the archive holds all that went there.
+    let disk = disk.after_power_loss(5);
+    let archive = root().join("journal").join("archive");
+    let files = || crate::Disk::list(&disk, &archive).unwrap();
+    assert_eq!(files().len(), first + 1 + rest);
+    let config = JournalConfig {
+        start: last,
+        ..config()
+    };
+    let visit = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+    let on = Arc::new(disk.clone());
+    let (journal, _) = Journal::open_on(on, root(), config, visit).unwrap();
+    let reader = journal.reader();
+    assert_eq!(reader.trim_archive(2_500).unwrap(), first + 1 + rest - 2);
+    assert_eq!(reader.trim_archive(2_500).unwrap(), 0);
+    let used: u64 = files().iter().filter_map(|(_, len)| *len).sum();
+    assert!(used <= 2_500, "{used}");
+    assert_eq!(reader.trim_archive(0).unwrap(), 2);
 }
 
 /// A snapshot whose journal lost its end, or that is another history's.
