@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hearth_store::Position;
 use hearth_wire::{Millis, UnixSeconds};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Core's time: where it stands at the start plus what a monotonic clock says since. A step of the
 /// wall clock, forward or back, changes nothing here.
@@ -72,13 +73,13 @@ pub(crate) fn iso(unix_millis: u64) -> String {
 /// A record's time is told by the newest anchor before it in the journal, which is the one that held
 /// when it was acknowledged. Core's time alone would not do: a life may begin at the very time at
 /// which the one before ended, and its anchor must not move what was told before.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct WallTimes {
     /// In the order of the journal.
     anchors: Vec<Anchor>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Anchor {
     position: Position,
     at: Millis,

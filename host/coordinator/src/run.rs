@@ -1,7 +1,9 @@
 //! Start, life and end of a coordinator.
 
+mod folded;
 mod housekeeping;
 mod open;
+mod snapshots;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -177,16 +179,17 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         driver: handle,
         views,
         journal,
+        snapshots: opened.snapshots,
         blobs: opened.blobs,
         inputs: opened.inputs,
         releases: opened.releases,
-        connections: Connections::new(opened.keys),
+        connections: Connections::new(opened.members.keys),
         metrics,
         submissions: Buckets::new(submissions, submissions * SUBMISSION_BURST_SECONDS),
         shutdown,
         held: Held::default(),
         troubles: Troubles::default(),
-        redemptions: AsyncMutex::new(opened.redemptions),
+        redemptions: AsyncMutex::new(opened.members.redemptions),
         sessions,
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         config,
@@ -196,6 +199,7 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     let mut parts = JoinSet::new();
     let (bound, identity) = listen(&shell, &mut parts)?;
     parts.spawn(housekeeping::keep(Arc::clone(&shell), identity));
+    parts.spawn(snapshots::keep(Arc::clone(&shell)));
     if let Some(local_host) = shell.config.local_host.clone() {
         let router = api::router(Arc::clone(&shell));
         parts.spawn(local::supervise(Arc::clone(&shell), local_host, router));

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_identity::{Authority, RealmDir, Redemptions};
 use hearth_net::shutdown::Shutdown;
-use hearth_store::{BlobStore, Reader, StoreError};
+use hearth_store::{BlobStore, Reader, Snapshots, StoreError};
 use hearth_wire::message::Refusal;
 use hearth_wire::{
     Digest, Epoch, InputSet, JobId, Manifest, NodeId, RealmId, ReleaseId, SessionId, TaskId,
@@ -39,6 +39,7 @@ pub(crate) struct Shell {
     pub(crate) driver: DriverHandle,
     pub(crate) views: Arc<Views>,
     pub(crate) journal: Reader,
+    pub(crate) snapshots: Snapshots,
     pub(crate) blobs: BlobStore,
     pub(crate) inputs: InputSets,
     pub(crate) releases: Releases,

@@ -8,4 +8,5 @@ mod local;
 mod members;
 mod releases;
 mod restart;
+mod snapshots;
 mod support;

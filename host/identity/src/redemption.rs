@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use hearth_wire::{InvitationNonce, Redemption, UnixSeconds, limits};
+use serde::{Deserialize, Serialize};
 
 use crate::EnrolError;
 use crate::peer::has_ended;
@@ -36,7 +37,7 @@ impl Redeemed {
 ///
 /// A record is kept until its invitation has ended; a token that has ended is refused before it gets
 /// here.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Redemptions(BTreeMap<InvitationNonce, Redemption>);
 
 impl Redemptions {
@@ -60,7 +61,7 @@ impl Redemptions {
             };
         }
         if self.0.len() >= limits::REDEMPTIONS_MAX {
-            self.0.retain(|_, used| used.expires >= now);
+            self.forget_ended(now);
         }
         if self.0.len() >= limits::REDEMPTIONS_MAX {
             return Err(EnrolError::Full);
@@ -87,6 +88,11 @@ impl Redemptions {
         if self.0.get(&redemption.nonce) == Some(redemption) {
             self.0.remove(&redemption.nonce);
         }
+    }
+
+    /// Forgets those whose invitation has ended.
+    pub fn forget_ended(&mut self, now: UnixSeconds) {
+        self.0.retain(|_, used| used.expires >= now);
     }
 
     /// How many are remembered.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hearth_wire::{Digest, Hasher, RealmId, Seq};
+use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, OpenMode, RealDisk, write_full};
 use crate::{DirLock, StoreError};
@@ -32,7 +33,9 @@ pub const RECORD_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Where a record is: bytes from the beginning of the journal, over all its segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Position(pub u64);
 
 /// A record's number and place.

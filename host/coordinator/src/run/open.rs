@@ -1,31 +1,25 @@
-//! Opening a realm's data: one pass over the journal.
+//! Opening a realm's data: the newest snapshot, and one pass over the journal behind it.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
 use hearth_core::{Config, Coordinator, Event};
-use hearth_identity::Redemptions;
-use hearth_store::{BlobConfig, BlobStore, DirLock, Journal, JournalConfig, StoreError};
-use hearth_wire::codec;
-use hearth_wire::record::{Fact, Record};
-use hearth_wire::{NodeId, NodePublicKey, RealmId};
+use hearth_store::{BlobConfig, BlobStore, DirLock, Journal, JournalConfig, Snapshots, StoreError};
+use hearth_wire::{RealmId, codec};
 
+use super::folded::{Folded, Members};
+use super::snapshots;
 use crate::clock::{Clock, unix_millis};
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::fact::ShellFact;
 use crate::inputs::InputSets;
-use crate::nodes::remember_key;
 use crate::releases::Releases;
 use crate::views::State;
 
 /// Bytes of all releases: core's limit of releases, a few KiB each.
 const RELEASES_BYTES_MAX: u64 = 512 << 20;
-
-/// Largest record that is read back. The store has its own, smaller limit.
-const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// Everything that is in a data directory.
 pub(super) struct Opened {
@@ -33,9 +27,8 @@ pub(super) struct Opened {
     pub(super) clock: Clock,
     pub(super) journal: Journal,
     pub(super) state: State,
-    pub(super) redemptions: Redemptions,
-    /// Of all who ever enrolled.
-    pub(super) keys: HashMap<NodeId, NodePublicKey>,
+    pub(super) members: Members,
+    pub(super) snapshots: Snapshots,
     pub(super) blobs: BlobStore,
     pub(super) inputs: InputSets,
     pub(super) releases: Releases,
@@ -59,40 +52,28 @@ pub(super) fn open(
     let blobs = store("blobs", config.blob_bytes_max)?;
     let inputs = InputSets::new(store("inputs", config.blob_bytes_max)?);
     let releases = Releases::new(store("releases", RELEASES_BYTES_MAX)?);
-    let mut core = Coordinator::new(Config {
-        owner_tasks_max: config.open_tasks_per_author,
-        ..Config::default()
-    });
-    let mut state = State::default();
-    let mut redemptions = Redemptions::default();
-    let mut keys = HashMap::new();
-    let replay = |entry: hearth_store::Entry, bytes: &[u8]| -> Result<(), CoordinatorError> {
-        let record: Record =
-            codec::decode(bytes, RECORD_BYTES_MAX).map_err(|source| CoordinatorError::Record {
-                seq: entry.seq,
-                source,
-            })?;
-        core.replay(&record)?;
-        if let Fact::Shell(bytes) = &record.fact
-            && let Ok(ShellFact::Redeemed(redemption)) = ShellFact::decode(bytes)
-        {
-            remember_key(&mut keys, redemption.node, &redemption.certificate);
-            redemptions.replay(redemption);
-        }
-        state.apply(entry, &Arc::new(record), &mut None);
-        Ok(())
-    };
+    let snapshots = Snapshots::open(&lock, realm)?;
+    let (mut folded, start) = snapshots::newest(&snapshots, realm, &core_config(config))?;
     let journal = JournalConfig {
+        segment_bytes: config.journal_segment_bytes,
+        start,
         trust_end: config.trust_journal_end,
         ..JournalConfig::new(realm)
     };
+    let replay = |entry, bytes: &[u8]| folded.replay(entry, bytes);
     let (mut journal, recovery) = Journal::open(&lock, journal, replay)?;
+    let Folded {
+        mut core,
+        mut state,
+        members,
+    } = folded;
     if let Some(cut) = &recovery.cut {
         tracing::warn!(?cut, "an unfinished write at the journal's end was cut");
     }
     tracing::info!(
         records = recovery.records,
         bytes = recovery.bytes,
+        behind = %start.seq,
         "journal read"
     );
     // A deadline is a moment that somebody was told, so time went on while nobody was here.
@@ -107,12 +88,20 @@ pub(super) fn open(
         clock,
         journal,
         state,
-        redemptions,
-        keys,
+        members,
+        snapshots,
         blobs,
         inputs,
         releases,
     })
+}
+
+/// What the owner chose of what core may be told.
+pub(super) fn core_config(config: &CoordinatorConfig) -> Config {
+    Config {
+        owner_tasks_max: config.open_tasks_per_author,
+        ..Config::default()
+    }
 }
 
 /// The new epoch, and which wall time it began at.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use hearth_wire::api::{JobCounts, JobState, TaskState};
 use hearth_wire::record::Failure;
 use hearth_wire::{JobSpec, TaskIndex};
+use serde::{Deserialize, Serialize};
 
 use super::task::{Stage, TaskView};
 
 /// What is kept of one job. Tasks are a dense vector: nothing is allocated for one of them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct JobView {
     pub(crate) spec: JobSpec,
     /// Wall time, as it was told to whoever submitted it.
@@ -19,6 +20,7 @@ pub(crate) struct JobView {
     pub(crate) state: JobState,
     /// Why it failed as a whole.
     pub(crate) failure: Option<Failure>,
+    #[serde(with = "super::task::sparse")]
     pub(crate) tasks: Vec<TaskView>,
     pub(crate) counts: JobCounts,
     /// Leases that were granted to get a result, beyond the first of each task.

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use hearth_wire::message::Capacity;
 use hearth_wire::record::{NodeKind, NodeProfile, Standing};
 use hearth_wire::{AttemptId, NodeId};
+use serde::{Deserialize, Serialize};
 
 /// What is kept of one node that ever joined.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NodeView {
     pub(crate) profile: NodeProfile,
     pub(crate) connected: bool,
@@ -37,7 +38,7 @@ impl NodeView {
 }
 
 /// All nodes. Their positions are what tasks hold, because an id has 32 bytes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Nodes {
     nodes: Vec<NodeView>,
     positions: HashMap<NodeId, u32>,

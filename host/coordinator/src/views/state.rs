@@ -12,6 +12,7 @@ use hearth_wire::record::{
 use hearth_wire::{
     AttemptId, Epoch, JobId, KeyId, Millis, NodeId, ReleaseId, Seq, TaskId, TaskIndex, TrustPolicy,
 };
+use serde::{Deserialize, Serialize};
 
 use super::job::JobView;
 use super::node::Nodes;
@@ -26,7 +27,7 @@ const SWITCHES_MAX: usize = 64;
 const CHECKPOINTS_PER_TASK_MAX: usize = 16;
 
 /// Everything that is shown to clients, as of one record.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) seq: Seq,
     pub(crate) at: Millis,
@@ -52,7 +53,7 @@ pub(crate) struct State {
 }
 
 /// A report that may yet become the result of its task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Candidate {
     attempt: AttemptId,
     position: Position,
@@ -60,14 +61,14 @@ struct Candidate {
 }
 
 /// A release that jobs may use.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReleaseView {
     pub(crate) facts: ReleaseFacts,
     pub(crate) revoked: bool,
 }
 
 /// Counters since the first record.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) jobs: u64,
     pub(crate) tasks: u64,
@@ -80,7 +81,7 @@ pub(crate) struct Totals {
 }
 
 /// A live attempt.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Live {
     pub(crate) task: TaskId,
     pub(crate) node: NodeId,
@@ -525,6 +526,17 @@ impl State {
         for key in keys.iter().rev().skip(CHECKPOINTS_PER_TASK_MAX) {
             self.checkpoints.remove(key);
         }
+    }
+
+    /// Where the oldest record is that an outcome or a checkpoint is read from.
+    pub(crate) fn oldest_shown(&self) -> Option<Position> {
+        let tasks = self.jobs.values().flat_map(|job| &job.tasks);
+        let outcomes = tasks.filter_map(TaskView::outcome);
+        let candidates = self.candidates.values().flatten();
+        outcomes
+            .chain(candidates.map(|candidate| candidate.position))
+            .chain(self.checkpoints.values().copied())
+            .min()
     }
 
     fn forget_job(&mut self, job: JobId) {

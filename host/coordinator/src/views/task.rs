@@ -2,9 +2,10 @@
 
 use hearth_store::Position;
 use hearth_wire::api::TaskState;
+use serde::{Deserialize, Serialize};
 
 /// What is kept of one task: 24 bytes, whatever its output is. The outcome stays in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TaskView {
     /// Where the record is that holds the result; meaningless without one.
     position: u64,
@@ -20,7 +21,7 @@ pub(crate) struct TaskView {
 }
 
 /// Everything of a task's state but whether it is leased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// No result.
     Waiting,
@@ -95,5 +96,39 @@ impl TaskView {
             live: self.live,
             ..Self::NEW
         };
+    }
+}
+
+/// Tasks in snapshots: those of which nothing has happened are all alike, and so only counted.
+pub(super) mod sparse {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::TaskView;
+
+    #[derive(Serialize, Deserialize)]
+    struct Tasks<T> {
+        count: u32,
+        touched: T,
+    }
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        tasks: &[TaskView],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let new = tasks
+            .iter()
+            .rev()
+            .take_while(|task| **task == TaskView::NEW);
+        let touched = &tasks[..tasks.len() - new.count()];
+        let count = tasks.len() as u32;
+        Tasks { count, touched }.serialize(to)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<TaskView>, D::Error> {
+        let Tasks { count, mut touched } = Tasks::<Vec<TaskView>>::deserialize(from)?;
+        touched.resize(count as usize, TaskView::NEW);
+        Ok(touched)
     }
 }

@@ -1,0 +1,138 @@
+//! What is folded from the journal, and how it gets into a snapshot and out of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hearth_core::{Config, Coordinator, RestoreError};
+use hearth_identity::Redemptions;
+use hearth_store::{Entry, Position, Reader, StoreError};
+use hearth_wire::codec::{self, DecodeError};
+use hearth_wire::record::{Fact, Record};
+use hearth_wire::{NodeId, NodePublicKey, Seq};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::unix_now;
+use crate::error::CoordinatorError;
+use crate::fact::ShellFact;
+use crate::nodes::remember_key;
+use crate::views::State;
+
+/// Largest record that is read back. The store has its own, smaller limit.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// The form of [`Members`] and [`State`] in a snapshot. Raise it with every change of a type that is in
+/// there, and with every change of what the fold makes of a record.
+const FORMAT: u32 = 1;
+
+/// Everything that is folded from the journal: the same at a start, in the follower, and in a snapshot.
+pub(super) struct Folded {
+    pub(super) core: Coordinator,
+    pub(super) state: State,
+    pub(super) members: Members,
+}
+
+/// Who came with which invitation, and the keys of all who ever enrolled.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Members {
+    pub(super) redemptions: Redemptions,
+    pub(super) keys: HashMap<NodeId, NodePublicKey>,
+}
+
+/// A snapshot that this program cannot go on from.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it has format {0}, this program has {FORMAT}")]
+    Format(u32),
+    #[error("it ends early")]
+    Short,
+    #[error("core's part: {0}")]
+    Core(#[from] RestoreError),
+    #[error("the views' part: {0}")]
+    Views(#[from] DecodeError),
+    #[error("its parts are of record {core} and of record {state}")]
+    Apart { core: Seq, state: Seq },
+}
+
+impl Folded {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            core: Coordinator::new(config),
+            state: State::default(),
+            members: Members::default(),
+        }
+    }
+
+    /// Takes the next record.
+    pub(super) fn replay(&mut self, entry: Entry, bytes: &[u8]) -> Result<(), CoordinatorError> {
+        let record: Record =
+            codec::decode(bytes, RECORD_BYTES_MAX).map_err(|source| CoordinatorError::Record {
+                seq: entry.seq,
+                source,
+            })?;
+        self.core.replay(&record)?;
+        if let Fact::Shell(bytes) = &record.fact
+            && let Ok(ShellFact::Redeemed(redemption)) = ShellFact::decode(bytes)
+        {
+            let keys = &mut self.members.keys;
+            remember_key(keys, redemption.node, &redemption.certificate);
+            self.members.redemptions.replay(redemption);
+        }
+        self.state.apply(entry, &Arc::new(record), &mut None);
+        Ok(())
+    }
+
+    /// Takes the records up to `seq`, which are durable.
+    pub(super) fn replay_to(&mut self, journal: &Reader, seq: Seq) -> Result<(), CoordinatorError> {
+        let mut records = journal.replay(Seq(self.core.seq().0 + 1));
+        while self.core.seq() < seq {
+            let Some((entry, bytes)) = records.next_entry()? else {
+                let found = self.core.seq();
+                return Err(StoreError::Position(found.0).into());
+            };
+            self.replay(entry, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Where the oldest record is that clients may still ask for.
+    pub(super) fn oldest_shown(&self) -> Position {
+        self.state.oldest_shown().unwrap_or(Position(u64::MAX))
+    }
+
+    /// As the body of a snapshot.
+    pub(super) fn encode(&mut self) -> Vec<u8> {
+        self.members.redemptions.forget_ended(unix_now());
+        let core = self.core.snapshot();
+        let mut bytes = FORMAT.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&(core.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&core);
+        bytes.extend_from_slice(&codec::encode(&(&self.members, &self.state)));
+        bytes
+    }
+
+    /// From the body of a snapshot, whose bytes are as they were written.
+    pub(super) fn decode(config: Config, bytes: &[u8]) -> Result<Self, Unusable> {
+        let (format, rest) = bytes.split_first_chunk().ok_or(Unusable::Short)?;
+        let format = u32::from_le_bytes(*format);
+        if format != FORMAT {
+            return Err(Unusable::Format(format));
+        }
+        let (len, rest) = rest.split_first_chunk().ok_or(Unusable::Short)?;
+        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| Unusable::Short)?;
+        let (core, rest) = rest.split_at_checked(len).ok_or(Unusable::Short)?;
+        let core = Coordinator::restore(config, core)?;
+        let (members, state): (Members, State) = codec::decode(rest, usize::MAX)?;
+        let (newest, shown) = (core.seq(), state.seq);
+        if newest != shown {
+            return Err(Unusable::Apart {
+                core: newest,
+                state: shown,
+            });
+        }
+        Ok(Self {
+            core,
+            state,
+            members,
+        })
+    }
+}
