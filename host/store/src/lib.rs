@@ -1,4 +1,4 @@
-//! Journal and blobs: acknowledged means on the platter.
+//! Journal, snapshots and blobs: acknowledged means on the platter.
 //!
 //! This crate never looks into the bytes that it keeps, never opens a socket, never reads a clock
 //! for a decision and never repairs silently: damage that could hide an acknowledged record is a
