@@ -1,4 +1,4 @@
-//! The criterion benches, and the end-to-end bench with its figures.
+//! The criterion benches, and those of the whole program with their figures.
 
 use serde_json::Value;
 
@@ -7,6 +7,9 @@ use crate::shell;
 
 /// Benches of single crates; criterion keeps their history under `target/criterion`.
 const PARTS: [&str; 4] = ["core", "sandbox", "store", "wire"];
+
+/// Benches of the whole program, which print their figures.
+const WHOLE: [&str; 2] = ["end_to_end", "restart"];
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     shell::ensure_guest_target()?;
@@ -19,34 +22,28 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         }
         shell::run(&mut command)?;
     }
-    let mut command = shell::cargo();
-    command.args([
-        "bench",
-        "--package",
-        "hearth",
-        "--bench",
-        "end_to_end",
-        "--",
-    ]);
-    if quick {
-        command.arg("--quick");
+    let mut figures = Vec::new();
+    for whole in WHOLE {
+        let mut command = shell::cargo();
+        command.args(["bench", "--package", "hearth", "--bench", whole, "--"]);
+        if quick {
+            command.arg("--quick");
+        }
+        let text = shell::output(&mut command)?;
+        let line = text.lines().find(|line| line.starts_with('['));
+        let line = line.ok_or(format!("the bench {whole} printed no figures"))?;
+        let found: Vec<Value> =
+            serde_json::from_str(line).map_err(|error| format!("the figures: {error}"))?;
+        figures.extend(found.iter().filter_map(of_whole));
     }
-    let text = shell::output(&mut command)?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with('['))
-        .ok_or("the end-to-end bench printed no figures")?;
-    let found: Vec<Value> =
-        serde_json::from_str(line).map_err(|error| format!("the figures: {error}"))?;
-    let mut figures: Vec<_> = found.iter().filter_map(end_to_end).collect();
     figures.extend(parts()?);
     report::publish("bench", &figures)
 }
 
-/// Units that the end-to-end bench uses.
-const UNITS: [&str; 4] = ["1/s", "ms", "MiB", "us"];
+/// Units that these benches use.
+const UNITS: [&str; 3] = ["1/s", "ms", "s"];
 
-fn end_to_end(found: &Value) -> Option<Figure> {
+fn of_whole(found: &Value) -> Option<Figure> {
     let unit = UNITS.iter().find(|unit| found["unit"] == **unit)?;
     let figure = Figure::info(found["figure"].as_str()?, found["value"].as_f64()?, unit);
     Some(match found["aim"].as_f64() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hearth_core::Config;
 use hearth_store::{JournalConfig, Snapshot, Snapshots, Start, StoreError};
 use hearth_wire::RealmId;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::folded::Folded;
 use super::open::core_config;
@@ -41,7 +41,9 @@ pub(super) fn newest(
 /// Writes a snapshot whenever a segment of the journal has ended. Runs until shutdown.
 pub(super) async fn keep(shell: Arc<Shell>) {
     let mut shutdown = shell.shutdown.clone();
-    let mut ticks = interval(shell.config.snapshot_every);
+    // Not at the start itself: others want the machine then.
+    let period = shell.config.snapshot_every;
+    let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

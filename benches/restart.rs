@@ -1,0 +1,224 @@
+//! A start of the coordinator on a full journal: the whole program, until it listens.
+//!
+//! 1,000,000 tasks in 1,000 jobs, a fifth finished in random order, a twentieth leased. Prints one JSON
+//! array of figures; `cargo xtask bench` judges it. `--quick` does a tenth.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hearth_core::{Config, Coordinator, Effect, Event, ReportIn, RequestId};
+use hearth_identity::RealmDir;
+use hearth_store::{DirLock, Journal, JournalConfig};
+use hearth_wire::message::Capacity;
+use hearth_wire::record::{NodeKind, NodeProfile, ReleaseFacts};
+use hearth_wire::{
+    AttemptId, Body, Class, Digest, EngineId, EngineRange, InputSet, JobOptions, JobSpec, KeyId,
+    Millis, NodeId, Outcome, Output, ReleaseId, SessionId, TaskId, TaskLimits, TaskType, codec,
+};
+use serde_json::json;
+
+const HEARTH: &str = env!("CARGO_BIN_EXE_hearth");
+const JOBS: u64 = 1_000;
+const NODES: u64 = 100;
+/// Reports that a node sends together.
+const BATCH: usize = 16;
+/// Events whose records are written together.
+const COMMIT: usize = 64;
+
+/// A coordinator whose journal is on the disk.
+struct Writer {
+    core: Coordinator,
+    journal: Journal,
+    events: usize,
+    /// Live leases by node.
+    live: Vec<Vec<(AttemptId, TaskId)>>,
+    random: u64,
+}
+
+impl Writer {
+    fn feed(&mut self, now: Millis, event: Event) {
+        let step = self.core.handle(now, event);
+        let records: Vec<_> = step.records.iter().map(codec::encode).collect();
+        self.journal.append(&records).unwrap();
+        self.events += 1;
+        if self.events.is_multiple_of(COMMIT) {
+            self.journal.commit().unwrap();
+        }
+        for effect in step.effects {
+            if let Effect::Grant {
+                session, leases, ..
+            } = effect
+            {
+                let leases = leases.iter().map(|lease| (lease.attempt, lease.task));
+                self.live[session.0 as usize - 1].extend(leases);
+            }
+        }
+    }
+
+    /// xorshift64*: the same journal each time.
+    fn random(&mut self, below: usize) -> usize {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below
+    }
+
+    /// A node reports some of what it holds.
+    fn report(&mut self, now: Millis) -> usize {
+        let node = self.random(NODES as usize);
+        let mut reports = Vec::new();
+        while reports.len() < BATCH && !self.live[node].is_empty() {
+            let place = self.random(self.live[node].len());
+            let (attempt, task) = self.live[node].swap_remove(place);
+            reports.push(ReportIn {
+                attempt,
+                task,
+                outcome: Outcome::Returned(Output {
+                    media_type: String::new(),
+                    body: Body::Inline(vec![7; 64]),
+                }),
+                fuel_used: 1_000,
+                run_micros: 1_000,
+            });
+        }
+        let done = reports.len();
+        let event = Event::Reported {
+            node: node_id(node as u64),
+            session: SessionId(node as u64 + 1),
+            reports,
+        };
+        self.feed(now, event);
+        done
+    }
+}
+
+fn node_id(node: u64) -> NodeId {
+    NodeId(Digest::of(&node.to_le_bytes()))
+}
+
+fn profile(node: u64, tasks: u64) -> NodeProfile {
+    NodeProfile {
+        node: node_id(node),
+        session: SessionId(node + 1),
+        kind: NodeKind::Volunteer,
+        name: format!("node-{node}"),
+        engine: EngineId {
+            version: [48, 0, 8],
+            semantics: Digest::default(),
+        },
+        architecture: "x86_64".to_owned(),
+        capacity: Capacity {
+            slots: (tasks / 20 / NODES) as u16,
+            memory_bytes: 64 << 30,
+        },
+        capabilities: Vec::new(),
+        location: String::new(),
+    }
+}
+
+/// Writes the journal of a realm with so many tasks.
+fn write(realm: &RealmDir, tasks: u64) {
+    let lock = DirLock::acquire(&realm.data_dir()).unwrap();
+    let visit = |_, _: &[u8]| Ok::<_, std::io::Error>(());
+    let (journal, _) = Journal::open(&lock, JournalConfig::new(realm.realm()), visit).unwrap();
+    let mut writer = Writer {
+        core: Coordinator::new(Config::default()),
+        journal,
+        events: 0,
+        live: vec![Vec::new(); NODES as usize],
+        random: 0x9e37_79b9_7f4a_7c15,
+    };
+    let mut now = Millis(1);
+    writer.feed(now, Event::Started { incarnation: 1 });
+    let facts = ReleaseFacts {
+        id: ReleaseId::default(),
+        author: KeyId::default(),
+        component: Digest::default(),
+        limits: TaskLimits::default(),
+        class: Class::Exact,
+        task_type: TaskType::Processing,
+        capabilities: Vec::new(),
+        locations: Vec::new(),
+        engines: EngineRange {
+            min: [0; 3],
+            max: [u16::MAX; 3],
+        },
+    };
+    let request = RequestId(1);
+    writer.feed(now, Event::ReleaseAdded { request, facts });
+    for job in 0..JOBS {
+        let spec = JobSpec {
+            release: ReleaseId::default(),
+            inputs: InputSet {
+                root: Digest::of(&job.to_le_bytes()),
+                count: (tasks / JOBS) as u32,
+                bytes: 64_000,
+                media_type: "text/plain".to_owned(),
+            },
+            owner: KeyId(Digest::of(&(job % 10).to_le_bytes())),
+            options: JobOptions {
+                name: format!("job {job}"),
+                ..JobOptions::default()
+            },
+        };
+        writer.feed(now, Event::Submit { request, spec });
+    }
+    for node in 0..NODES {
+        let (profile, held) = (profile(node, tasks), Vec::new());
+        writer.feed(now, Event::NodeJoined { profile, held });
+    }
+    let mut finished = 0;
+    while finished < tasks / 5 {
+        now = now.plus(1);
+        finished += writer.report(now) as u64;
+    }
+    writer.journal.commit().unwrap();
+}
+
+/// Starts the coordinator, waits until it listens, and kills it. Gives the seconds of the start.
+fn start(realm: &Path, ready: &Path) -> f64 {
+    let _ = std::fs::remove_file(ready);
+    let begun = Instant::now();
+    let mut child = Command::new(HEARTH)
+        .args(["coordinator", "--no-local-host", "--ready-file"])
+        .arg(ready)
+        .env("HEARTH_REALM", realm)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !ready.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no start");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let _ = child.kill();
+    let _ = child.wait();
+    seconds
+}
+
+fn main() {
+    let quick = std::env::args().any(|arg| arg == "--quick");
+    let tasks = if quick { 100_000 } else { 1_000_000 };
+    // Beside the build, which is on a disk.
+    let parent = Path::new(HEARTH).parent().unwrap();
+    let folder = tempfile::tempdir_in(parent).unwrap();
+    let (realm, ready) = (folder.path().join("realm"), folder.path().join("ready"));
+    let made = Command::new(HEARTH)
+        .args(["init", "--no-passphrase", "--listen", "127.0.0.1:0"])
+        .args(["--address", "127.0.0.1:7420"])
+        .env("HEARTH_REALM", &realm)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    write(&RealmDir::open(&realm).unwrap(), tasks);
+    let mut seconds: Vec<_> = (0..3).map(|_| start(&realm, &ready)).collect();
+    seconds.sort_by(f64::total_cmp);
+    let figure = format!("restart, {tasks} tasks in {JOBS} jobs, 1/5 finished, 1/20 leased");
+    let figures = [json!({ "figure": figure, "value": seconds[1], "unit": "s", "aim": 1.0 })];
+    println!("{}", serde_json::Value::from_iter(figures));
+}
