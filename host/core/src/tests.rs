@@ -8,5 +8,6 @@ mod nodes;
 mod order;
 mod placement;
 mod retries;
+mod snapshots;
 mod trust;
 mod world;

@@ -136,3 +136,152 @@ impl Folded {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hearth_core::{Event, ReportIn, RequestId};
+    use hearth_wire::message::Capacity;
+    use hearth_wire::record::{NodeKind, NodeProfile, ReleaseFacts};
+    use hearth_wire::{
+        Body, Class, Digest, EngineId, EngineRange, InputSet, InvitationNonce, JobOptions, JobSpec,
+        KeyId, Millis, Outcome, Output, Redemption, ReleaseId, SessionId, TaskLimits, TaskType,
+        UnixSeconds,
+    };
+
+    use super::*;
+
+    /// One of everything: maps of more would be written in any order.
+    fn folded() -> Folded {
+        let mut core = Coordinator::new(Config::default());
+        let mut folded = Folded::new(Config::default());
+        let mut position = 0;
+        let mut feed = |event| {
+            let step = core.handle(Millis(5), event);
+            for record in &step.records {
+                position += 100;
+                let entry = Entry {
+                    seq: Seq(folded.core.seq().0 + 1),
+                    position: Position(position),
+                };
+                folded.replay(entry, &codec::encode(record)).unwrap();
+            }
+            step.effects
+        };
+        let (request, node) = (RequestId(1), NodeId::default());
+        let redemption = Redemption {
+            nonce: InvitationNonce([1; 16]),
+            node,
+            certificate: vec![1, 2, 3],
+            expires: UnixSeconds(u64::MAX),
+        };
+        let clock = ShellFact::Clock {
+            at: Millis(5),
+            unix_millis: 1_000,
+        };
+        for fact in [clock, ShellFact::Redeemed(redemption)] {
+            let bytes = fact.encode();
+            let request = None;
+            feed(Event::Shell { request, bytes });
+        }
+        let facts = ReleaseFacts {
+            id: ReleaseId::default(),
+            author: KeyId::default(),
+            component: Digest::default(),
+            limits: TaskLimits::default(),
+            class: Class::Exact,
+            task_type: TaskType::Processing,
+            capabilities: Vec::new(),
+            locations: Vec::new(),
+            engines: EngineRange {
+                min: [0; 3],
+                max: [u16::MAX; 3],
+            },
+        };
+        feed(Event::ReleaseAdded { request, facts });
+        let profile = NodeProfile {
+            node,
+            session: SessionId(1),
+            kind: NodeKind::Volunteer,
+            name: "attic".to_owned(),
+            engine: EngineId {
+                version: [48, 0, 8],
+                semantics: Digest::default(),
+            },
+            architecture: "x86_64".to_owned(),
+            capacity: Capacity {
+                slots: 1,
+                memory_bytes: 4 << 30,
+            },
+            capabilities: Vec::new(),
+            location: String::new(),
+        };
+        let held = Vec::new();
+        feed(Event::NodeJoined { profile, held });
+        let spec = JobSpec {
+            release: ReleaseId::default(),
+            inputs: InputSet {
+                root: Digest::default(),
+                count: 2,
+                bytes: 9,
+                media_type: "text/plain".to_owned(),
+            },
+            owner: KeyId::default(),
+            options: JobOptions {
+                idempotency_key: Some("once".to_owned()),
+                ..JobOptions::default()
+            },
+        };
+        let effects = feed(Event::Submit { request, spec });
+        let leases = effects.into_iter().find_map(|effect| match effect {
+            hearth_core::Effect::Grant { leases, .. } => Some(leases),
+            _ => None,
+        });
+        let lease = leases.unwrap().remove(0);
+        let report = ReportIn {
+            attempt: lease.attempt,
+            task: lease.task,
+            outcome: Outcome::Returned(Output {
+                media_type: "text/plain".to_owned(),
+                body: Body::Inline(vec![7]),
+            }),
+            fuel_used: 1,
+            run_micros: 1_000,
+        };
+        feed(Event::Reported {
+            node,
+            session: SessionId(1),
+            reports: vec![report],
+        });
+        folded
+    }
+
+    #[test]
+    fn what_is_folded_gets_into_a_snapshot_and_out_of_it() {
+        let mut folded = folded();
+        let bytes = folded.encode();
+        let mut again = Folded::decode(Config::default(), &bytes).unwrap();
+        assert!(again.encode() == bytes);
+        assert_eq!(format!("{:?}", again.state), format!("{:?}", folded.state));
+        assert_eq!(again.members.redemptions.len(), 1);
+        assert!(folded.oldest_shown() < Position(u64::MAX));
+        for len in [0, 3, 4, 11, 12, 100, bytes.len() - 1] {
+            assert!(Folded::decode(Config::default(), &bytes[..len]).is_err());
+        }
+        let mut other = bytes;
+        other[0] ^= 0x40;
+        assert!(matches!(
+            Folded::decode(Config::default(), &other),
+            Err(Unusable::Format(_))
+        ));
+    }
+
+    /// Whoever changes what is in a snapshot, or what the fold makes of a record, meets this: then older
+    /// snapshots must not be read any more. Raise `FORMAT`, and put the new digest here.
+    #[test]
+    fn what_is_in_a_snapshot_changes_only_together_with_its_format() {
+        let folded = folded();
+        let digest = Digest::of(&codec::encode(&(&folded.members, &folded.state)));
+        let known = "a406d54e3e3ebe759d13fbe3a5cc78ba8952eab7588e9a104b41b628dbb0fa6f";
+        assert_eq!(digest.to_string(), known);
+    }
+}

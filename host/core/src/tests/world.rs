@@ -112,6 +112,11 @@ impl World {
         world
     }
 
+    /// What a start would make of the journal.
+    pub(super) fn shadow(&self) -> &Coordinator {
+        &self.shadow
+    }
+
     fn start(&mut self) {
         self.incarnations += 1;
         let incarnation = self.incarnations;
@@ -125,7 +130,10 @@ impl World {
         for record in &self.journal {
             core.replay(record).unwrap();
         }
-        self.core = core;
+        let snapshot = core.snapshot();
+        assert_eq!(snapshot, self.shadow.snapshot());
+        self.core = Coordinator::restore(self.config.clone(), &snapshot).unwrap();
+        self.core.check().unwrap();
         self.start();
     }
 

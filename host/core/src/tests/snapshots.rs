@@ -1,0 +1,80 @@
+//! The state as bytes.
+
+use hearth_wire::Digest;
+use hearth_wire::record::NodeKind;
+
+use super::world::{World, checkpoint, host_fault, returned};
+use crate::{Config, Coordinator, Effect, Holder, RestoreError};
+
+/// A bit of everything that a state may hold.
+fn world() -> World {
+    let mut world = World::new();
+    let release = world.release();
+    let (ada, bob) = (world.volunteer(2), world.volunteer(1));
+    let home = world.node(NodeKind::Local, 1);
+    let mut spec = world.spec(release, 6);
+    spec.options.deadline_millis = Some(60_000);
+    spec.options.idempotency_key = Some("once".to_owned());
+    let (job, mut seen) = world.submit(spec);
+    let mine = seen.grants(&ada);
+    let others = seen.grants(&bob);
+    seen.grants(&home);
+    seen.told(job);
+    drop(seen);
+    let (made, blob) = checkpoint(1, 5);
+    let mut seen = world.save(&ada, &mine[1], made);
+    let holder = Holder::Checkpoint(mine[1].task);
+    seen.expect(Effect::BlobHeld { holder, blob });
+    drop(seen);
+    let mut seen = world.report(&ada, &mine[0], returned(1));
+    seen.accepted(&ada, &mine[0]);
+    seen.grants(&ada);
+    seen.told(job);
+    drop(seen);
+    let mut seen = world.report(&bob, &others[0], host_fault());
+    seen.grants(&bob);
+    seen.told(job);
+    drop(seen);
+    world
+}
+
+#[test]
+fn a_snapshot_is_gone_on_from_and_nothing_else_is() {
+    let world = world();
+    let bytes = world.shadow().snapshot();
+    let restore = |bytes: &[u8]| Coordinator::restore(Config::default(), bytes);
+    let restored = restore(&bytes).unwrap();
+    restored.check().unwrap();
+    assert_eq!(restored.state_hash(), world.core.state_hash());
+    assert_eq!(restored.snapshot(), bytes);
+    for len in 0..bytes.len() {
+        let error = restore(&bytes[..len]).unwrap_err();
+        assert!(matches!(error, RestoreError::Malformed(_)), "{len}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(matches!(
+        restore(&longer).unwrap_err(),
+        RestoreError::Malformed(_)
+    ));
+    let mut other = bytes.clone();
+    other[0] ^= 0x40;
+    assert!(matches!(
+        restore(&other).unwrap_err(),
+        RestoreError::Format(_)
+    ));
+    other = bytes;
+    other[4] ^= 1;
+    assert!(matches!(
+        restore(&other).unwrap_err(),
+        RestoreError::Different(_)
+    ));
+}
+
+/// Whoever changes what is in a snapshot, or what the fold makes of a record, meets this: then older
+/// snapshots must not be read any more. Raise `FORMAT` in `snapshot.rs`, and put the new digest here.
+#[test]
+fn what_is_in_a_snapshot_changes_only_together_with_its_format() {
+    let digest = Digest::of(&world().shadow().snapshot());
+    let known = "0e68addff709247432d25736186651f1d8227bf8d21371b085a5e7a86d8c4bd4";
+    assert_eq!(digest.to_string(), known);
+}
