@@ -300,6 +300,9 @@ impl Coordinator {
         let Some(session) = session else {
             return;
         };
+        if let Some(parked) = self.out.parked.get_mut(&session) {
+            parked.remove(&attempt.id);
+        }
         // What was granted in this very step has not left: it never will.
         if let Some((_, grants)) = self.out.grants.get_mut(&session) {
             let before = grants.len();
@@ -354,7 +357,7 @@ impl Coordinator {
         node.low -= u32::from(low);
         self.out.nodes.insert(index);
         if let Some(session) = node.session {
-            self.out.pauses.entry(session).or_default().push(id);
+            self.out.park(session, id, true);
         }
         Ok(())
     }
@@ -381,7 +384,7 @@ impl Coordinator {
         node.low += u32::from(low);
         self.out.nodes.insert(index);
         if let Some(session) = node.session {
-            self.out.resumes.entry(session).or_default().push(id);
+            self.out.park(session, id, false);
         }
         Ok(())
     }

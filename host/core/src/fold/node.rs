@@ -144,8 +144,7 @@ impl Coordinator {
             // Nothing more can be sent there.
             self.out.grants.remove(&session);
             self.out.cancels.remove(&session);
-            self.out.pauses.remove(&session);
-            self.out.resumes.remove(&session);
+            self.out.parked.remove(&session);
         }
         for release in declined {
             if let Some(release) = self.releases.get_mut(&release) {
@@ -184,7 +183,7 @@ impl Coordinator {
             AttemptState::Paused(_) => {
                 let session = self.nodes.at(index).and_then(|node| node.session);
                 if let Some(session) = session {
-                    self.out.pauses.entry(session).or_default().push(id);
+                    self.out.park(session, id, true);
                 }
             }
             AttemptState::Lost => {

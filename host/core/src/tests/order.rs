@@ -161,6 +161,40 @@ fn low_work_is_parked_for_urgent_work_and_goes_on_after_it() {
 }
 
 #[test]
+fn what_is_granted_and_parked_at_once_is_told_in_this_order() {
+    let mut world = World::new();
+    let release = world.release();
+    let class = |priority| move |options: &mut JobOptions| options.priority = priority;
+    // Three decisions on leases; the fourth is for low work that waited long.
+    let first = world.volunteer(3);
+    for _ in 0..3 {
+        let spec = world.spec(release, 1);
+        world.lease(spec, &first);
+    }
+    let second = world.volunteer(0);
+    let low = wait(&mut world, release, 1, 1, class(Priority::Low));
+    world.now += 30_000;
+    let high = wait(&mut world, release, 1, 1, class(Priority::High));
+    let (session, capacity) = (
+        second.session,
+        hearth_wire::message::Capacity {
+            slots: 1,
+            ..second.profile.capacity
+        },
+    );
+    let mut seen = world.step(crate::Event::CapacityChanged { session, capacity });
+    let order = seen.order(&second);
+    let grants = seen.grants(&second);
+    let jobs: Vec<_> = grants.iter().map(|grant| grant.task.job).collect();
+    assert_eq!(jobs, [low, high]);
+    let attempts = vec![grants[0].attempt];
+    seen.expect(Effect::Pause { session, attempts });
+    assert_eq!(order, ["grant", "pause"]);
+    seen.told(low);
+    seen.told(high);
+}
+
+#[test]
 fn what_waited_long_gets_its_share_on_a_node_that_takes_many_at_once() {
     let mut world = World::new();
     let release = world.release();

@@ -460,6 +460,18 @@ impl Seen {
         all
     }
 
+    /// In which order a node is told what to run and what to park.
+    pub(super) fn order(&self, to: &Node) -> Vec<&'static str> {
+        let words = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Grant { session, .. } => Some((session, "grant")),
+            Effect::Pause { session, .. } => Some((session, "pause")),
+            Effect::Resume { session, .. } => Some((session, "resume")),
+            _ => None,
+        });
+        let words = words.filter(|(session, _)| **session == to.session);
+        words.map(|(_, word)| word).collect()
+    }
+
     /// The one lease that a node got.
     #[track_caller]
     pub(super) fn grant(&mut self, to: &Node) -> Grant {

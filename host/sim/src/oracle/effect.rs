@@ -145,6 +145,12 @@ impl Oracle {
                     self.want(!live, "only unwanted attempts are cancelled", attempt);
                 }
             }
+            Effect::Pause { attempts, .. } | Effect::Resume { attempts, .. } => {
+                for attempt in attempts {
+                    let has = self.granted.contains(attempt);
+                    self.want(has, "a node has what it is told to park", attempt);
+                }
+            }
             Effect::JobChanged { progress } => self.progress(progress),
             Effect::ResultAccepted {
                 task,
