@@ -243,8 +243,9 @@ impl Oracle {
             );
         }
         if state >= State::Settled {
-            for attempt in task.history.clone() {
-                self.unlive(attempt, AttemptState::Void);
+            let history = task.history.clone();
+            self.stop_others(id);
+            for attempt in history {
                 self.attempts.remove(&attempt);
             }
         }

@@ -390,6 +390,7 @@ impl Oracle {
         }
         let live = self.nodes.get(&id).map(|node| node.live.clone());
         for attempt in live.unwrap_or_default() {
+            self.call_off(attempt);
             self.unlive(attempt, AttemptState::Void);
         }
         if standing == Standing::Revoked {

@@ -77,7 +77,7 @@ impl Oracle {
                     "a final result has what its policy asks for",
                     report,
                 );
-                self.settle(report.task, digest, policy, truth);
+                self.settle(report, digest, policy, truth);
             }
             Verdict::Provisional => {
                 let allowed = policy == TrustPolicy::Certain && digest.is_some();
@@ -118,7 +118,7 @@ impl Oracle {
                 );
                 let overturned = result.is_some_and(|(attempt, _)| attempt != chosen);
                 self.owe(result.filter(|_| overturned));
-                self.settle(report.task, digest, policy, truth);
+                self.settle(report, digest, policy, truth);
             }
             Verdict::Differs => {
                 let differs = result.is_some_and(|(_, known)| Some(known) != digest);
@@ -160,6 +160,7 @@ impl Oracle {
                     Failure::ReleaseRevoked => false,
                 };
                 self.want(allowed, "a task fails for a reason", report);
+                self.unlive(report.attempt, AttemptState::Reported);
                 self.enter(report.task, State::Failed);
             }
             Verdict::Noted => {
@@ -194,17 +195,18 @@ impl Oracle {
 
     fn settle(
         &mut self,
-        task: TaskId,
+        report: &ReportFact,
         digest: Option<Digest>,
         policy: TrustPolicy,
         truth: &dyn Fn(TaskId) -> Digest,
     ) {
         if policy != TrustPolicy::Fast {
             // Trusted nodes do not lie here.
-            let right = digest == Some(truth(task));
-            self.want(right, "no checked result is wrong", task);
+            let right = digest == Some(truth(report.task));
+            self.want(right, "no checked result is wrong", report.task);
         }
-        self.enter(task, State::Settled);
+        self.unlive(report.attempt, AttemptState::Reported);
+        self.enter(report.task, State::Settled);
     }
 
     fn retried(&mut self, id: NodeId, report: &ReportFact, cause: &Inconclusive, was_live: bool) {
@@ -235,7 +237,8 @@ impl Oracle {
         }
     }
 
-    fn stop_others(&mut self, task: TaskId) {
+    /// Whoever still runs a task is told that it need not.
+    pub(super) fn stop_others(&mut self, task: TaskId) {
         let history = self.task(task).map(|task| task.history.clone());
         for attempt in history.unwrap_or_default() {
             let live = self.attempts.get(&attempt).map(|a| a.state);
