@@ -178,14 +178,9 @@ impl Coordinator {
         if attempt.node != index {
             return Err("a node resumes another's attempt");
         }
+        let parked = matches!(attempt.state, AttemptState::Paused(_));
         match attempt.state {
-            AttemptState::Live => {}
-            AttemptState::Paused(_) => {
-                let session = self.nodes.at(index).and_then(|node| node.session);
-                if let Some(session) = session {
-                    self.out.park(session, id, true);
-                }
-            }
+            AttemptState::Live | AttemptState::Paused(_) => {}
             AttemptState::Lost => {
                 let (task, mut deadline) = (attempt.task, attempt.deadline);
                 self.unwait(task);
@@ -205,6 +200,11 @@ impl Coordinator {
                 self.attach(slot);
             }
             _ => return Err("a node resumes an attempt that has ended"),
+        }
+        // The node may have missed what it was told last. It may also hold as parked what was given up
+        // meanwhile and goes on, and would let its lease pass.
+        if let Some(session) = self.nodes.at(index).and_then(|node| node.session) {
+            self.out.park(session, id, parked);
         }
         Ok(())
     }

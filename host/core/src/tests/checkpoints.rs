@@ -68,6 +68,7 @@ fn a_run_that_began_anew_does_not_replace_a_checkpoint_that_is_further() {
     let mut seen = world.join(&mut node, &[grant.attempt]);
     // The first node comes back with its attempt: two run beside each other, the second from scratch.
     assert_eq!(seen.welcome(&node), []);
+    seen.goes_on(&node, &grant);
     seen.told(grant.task.job);
     drop(seen);
     let (far, blob) = checkpoint(1, 900);

@@ -132,6 +132,7 @@ fn a_lease_that_ended_while_no_coordinator_ran_costs_nothing() {
     world.restart();
     let mut seen = world.join(&mut node, &[grant.attempt]);
     assert_eq!(seen.welcome(&node), []);
+    seen.goes_on(&node, &grant);
     drop(seen);
     let mut seen = world.report(&node, &grant, returned(7));
     assert_eq!(seen.accepted(&node, &grant), Verdict::Settled);

@@ -149,6 +149,7 @@ fn after_a_restart_nodes_have_some_seconds_to_come_back() {
     assert_eq!(world.progress(job).leased, 2);
     let mut seen = world.join(&mut node, &[first.attempt]);
     assert_eq!(seen.welcome(&node), []);
+    seen.goes_on(&node, &first);
     drop(seen);
     drop(world.live(4_999));
     let mut seen = world.live(1);
@@ -157,5 +158,6 @@ fn after_a_restart_nodes_have_some_seconds_to_come_back() {
     // The other one is late; its task was not leased again yet, so it goes on.
     let mut seen = world.join(&mut other, &[second.attempt]);
     assert_eq!(seen.welcome(&other), []);
+    seen.goes_on(&other, &second);
     assert_eq!(seen.told(job).leased, 2);
 }

@@ -1,5 +1,6 @@
 //! Whose turn it is: priorities with aging, deadlines, owners, parking.
 
+use hearth_wire::message::Refusal;
 use hearth_wire::record::NodeKind;
 use hearth_wire::{JobId, JobOptions, Priority};
 
@@ -158,6 +159,41 @@ fn low_work_is_parked_for_urgent_work_and_goes_on_after_it() {
     let mut seen = world.after(1);
     seen.cancelled(&node, &parked);
     seen.told(low);
+}
+
+#[test]
+fn a_node_that_comes_back_is_told_what_stays_parked_and_what_goes_on() {
+    let mut world = World::new();
+    let release = world.release();
+    let mut node = world.volunteer(1);
+    let class = |priority| move |options: &mut JobOptions| options.priority = priority;
+    let mut spec = world.spec(release, 1);
+    class(Priority::Low)(&mut spec.options);
+    let (low, parked) = world.lease(spec, &node);
+    let mut spec = world.spec(release, 1);
+    class(Priority::High)(&mut spec.options);
+    let (job, mut seen) = world.submit(spec);
+    let high = seen.grant(&node);
+    let (session, attempts) = (node.session, vec![parked.attempt]);
+    seen.expect(Effect::Pause { session, attempts });
+    seen.told(job);
+    drop(seen);
+    // By a second connection, while the first is thought to be there: nothing has changed.
+    let mut seen = world.join(&mut node, &[parked.attempt, high.attempt]);
+    seen.closed_session_of(session, Refusal::Duplicate);
+    assert_eq!(seen.welcome(&node), []);
+    let (session, attempts) = (node.session, vec![parked.attempt]);
+    seen.expect(Effect::Pause { session, attempts });
+    seen.goes_on(&node, &high);
+    drop(seen);
+    // Given up meanwhile, both go on: the node still holds one as parked.
+    world.lose(&node).ignore();
+    let mut seen = world.join(&mut node, &[parked.attempt, high.attempt]);
+    assert_eq!(seen.welcome(&node), []);
+    let (session, attempts) = (node.session, vec![parked.attempt, high.attempt]);
+    seen.expect(Effect::Resume { session, attempts });
+    seen.told(low);
+    seen.told(job);
 }
 
 #[test]

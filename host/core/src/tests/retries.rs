@@ -156,6 +156,7 @@ fn a_lost_node_gives_its_tasks_back_at_once_and_may_come_back_with_them() {
     // It comes back and still has it: the attempt goes on, and its lease begins anew.
     let mut seen = world.join(&mut node, &[first.attempt]);
     assert_eq!(seen.welcome(&node), []);
+    seen.goes_on(&node, &first);
     assert_eq!(seen.told(job).leased, 1);
     drop(seen);
     drop(world.after(59_999));
@@ -312,6 +313,7 @@ fn an_attempt_whose_node_only_reconnects_costs_nothing() {
         world.lose(&node).told(job);
         let mut seen = world.join(&mut node, &[grant.attempt]);
         assert_eq!(seen.welcome(&node), []);
+        seen.goes_on(&node, &grant);
         assert_eq!(seen.told(job).leased, 1);
     }
     // But its lease ends when it would have ended.

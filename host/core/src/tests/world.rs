@@ -539,6 +539,13 @@ impl Seen {
         self.expect(Effect::Cancel { session, attempts });
     }
 
+    /// A node that came back is told that an attempt goes on.
+    #[track_caller]
+    pub(super) fn goes_on(&mut self, node: &Node, grant: &Grant) {
+        let (session, attempts) = (node.session, vec![grant.attempt]);
+        self.expect(Effect::Resume { session, attempts });
+    }
+
     #[track_caller]
     pub(super) fn closed_session(&mut self, node: &Node, reason: Refusal) {
         self.closed_session_of(node.session, reason);
