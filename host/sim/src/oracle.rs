@@ -215,6 +215,7 @@ impl Oracle {
         if !was_live {
             return;
         }
+        self.due.end(id);
         if let Some(node) = self.nodes.get_mut(&node) {
             node.live.remove(&id);
             node.paused.remove(&id);

@@ -1,6 +1,6 @@
 //! Effects: nothing leaves that the durable records do not bear out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_core::{Answer, Effect, JobProgress, JobState};
 use hearth_wire::record::{ReportFact, Verdict};
@@ -14,6 +14,8 @@ pub(crate) struct Due {
     accepted: BTreeSet<AttemptId>,
     cancelled: BTreeSet<(SessionId, AttemptId)>,
     closed: BTreeSet<SessionId>,
+    /// Attempts that were parked (true) or go on: the last word on each.
+    parked: BTreeMap<(SessionId, AttemptId), bool>,
 }
 
 impl Due {
@@ -36,6 +38,17 @@ impl Due {
     pub(super) fn cancel(&mut self, session: Option<SessionId>, attempt: AttemptId) {
         self.cancelled
             .extend(session.map(|session| (session, attempt)));
+    }
+
+    /// A node is to park an attempt, or to go on with it.
+    pub(super) fn park(&mut self, session: Option<SessionId>, attempt: AttemptId, parked: bool) {
+        let word = session.map(|session| ((session, attempt), parked));
+        self.parked.extend(word);
+    }
+
+    /// An attempt has ended: no word on it is owed.
+    pub(super) fn end(&mut self, attempt: AttemptId) {
+        self.parked.retain(|(_, other), _| *other != attempt);
     }
 
     /// A node may not stay.
@@ -62,6 +75,11 @@ impl Oracle {
             // Nothing can be sent over a connection that has ended.
             let here = self.sessions.contains_key(&session);
             self.want(!here, "useless work is called off", (session, attempt));
+        }
+        for ((session, attempt), parked) in due.parked {
+            let here = self.sessions.contains_key(&session);
+            let detail = (session, attempt, parked);
+            self.want(!here, "nodes hear what is parked and what goes on", detail);
         }
     }
 
@@ -145,8 +163,12 @@ impl Oracle {
                     self.want(!live, "only unwanted attempts are cancelled", attempt);
                 }
             }
-            Effect::Pause { attempts, .. } | Effect::Resume { attempts, .. } => {
+            Effect::Pause { session, attempts } | Effect::Resume { session, attempts } => {
+                let parked = matches!(effect, Effect::Pause { .. });
                 for attempt in attempts {
+                    let owed = self.due.parked.remove(&(*session, *attempt));
+                    let right = owed == Some(parked);
+                    self.want(right, "no effect before its record", (attempt, parked));
                     let has = self.granted.contains(attempt);
                     self.want(has, "a node has what it is told to park", attempt);
                 }

@@ -128,6 +128,8 @@ impl Oracle {
                         "live attempts are parked and go on in turn",
                         attempt,
                     );
+                    let session = self.session_of(*node);
+                    self.due.park(session, *attempt, pause);
                     let at = self.at;
                     if let Some(attempt) = self.attempts.get_mut(attempt) {
                         attempt.granted_at = at;
@@ -256,6 +258,10 @@ impl Oracle {
         self.lose_all(id, &keep, 1);
         for attempt in resumed {
             self.revived(id, *attempt);
+            // It may have missed what was said last, or hold as parked what was given up and goes on.
+            let found = self.attempts.get(attempt);
+            let parked = found.is_some_and(|attempt| attempt.parked_at.is_some());
+            self.due.park(Some(profile.session), *attempt, parked);
         }
         self.sessions.insert(profile.session, id);
         if let Some(node) = self.nodes.get_mut(&id) {
