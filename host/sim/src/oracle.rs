@@ -9,6 +9,7 @@ mod fact;
 mod fair;
 mod fit;
 mod mode;
+mod order;
 mod report;
 mod sample;
 
@@ -23,6 +24,7 @@ use hearth_wire::{
 
 use checkpoint::Kept;
 use fair::Fairness;
+use order::Order;
 
 /// Violations kept; one is enough to fail.
 const VIOLATIONS_MAX: usize = 20;
@@ -59,9 +61,7 @@ pub(crate) struct Oracle {
     /// When the local host last took work that volunteers might have done.
     overflow_at: Option<u64>,
     pub(crate) fairness: Fairness,
-    /// Leases of less urgent work while urgent work waited for the same node, and of urgent work.
-    pub(crate) late_leases: u64,
-    pub(crate) urgent_leases: u64,
+    pub(crate) order: Order,
     pub(crate) open_jobs: BTreeSet<usize>,
     pub(crate) settled: u64,
     pub(crate) violations: Vec<String>,
@@ -77,9 +77,19 @@ pub(crate) struct Job {
     pub(crate) open: u32,
     pub(crate) counts: [u32; 6],
     pub(crate) leased: u32,
+    /// Second runs so far.
+    pub(crate) hedged: usize,
+    pub(crate) submitted_at: u64,
     /// Nodes that could not run its component, until one of ours could.
     pub(crate) unfit: BTreeSet<NodeId>,
     pub(crate) expires: Option<u64>,
+}
+
+impl Job {
+    /// Whether some of its tasks were never leased.
+    pub(crate) fn has_fresh(&self) -> bool {
+        (self.fresh as usize) < self.tasks.len()
+    }
 }
 
 /// A task as the records tell it.

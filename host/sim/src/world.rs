@@ -323,7 +323,7 @@ impl World {
             let waiting = self.clients.waiting.len();
             self.oracle.violate("every request is answered", waiting);
         }
-        self.oracle.judge_urgency();
+        self.oracle.judge_order();
         self.oracle.judge_choices();
         self.oracle.judge_held();
         self.oracle.judge_owed();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hearth_wire::record::{Fact, LeaseFact, NodeProfile, Purpose, Standing, TaskEnd};
 use hearth_wire::{
-    AttemptId, Digest, JobId, JobSpec, NodeId, Priority, SessionId, TaskId, TaskIndex, limits,
+    AttemptId, Digest, JobId, JobSpec, NodeId, SessionId, TaskId, TaskIndex, limits,
 };
 
 use super::{Attempt, AttemptState, Job, Node, Oracle, State, Task};
@@ -73,8 +73,8 @@ impl Oracle {
                 leases,
             } => {
                 self.weigh_choice(*node, leases);
+                self.weigh_order(*node, leases);
                 for lease in leases {
-                    self.weigh_urgency(*node, lease);
                     self.leased(*node, *session, lease);
                 }
             }
@@ -128,6 +128,9 @@ impl Oracle {
                         "live attempts are parked and go on in turn",
                         attempt,
                     );
+                    if pause {
+                        self.note_parked();
+                    }
                     let session = self.session_of(*node);
                     self.due.park(session, *attempt, pause);
                     let at = self.at;
@@ -185,6 +188,8 @@ impl Oracle {
             open: count,
             counts: [count, 0, 0, 0, 0, 0],
             leased: 0,
+            hedged: 0,
+            submitted_at: self.at,
             unfit: BTreeSet::new(),
             expires: spec.options.deadline_millis.map(|millis| self.at + millis),
         });
@@ -571,41 +576,11 @@ impl Oracle {
             job.fresh += u32::from(fresh);
             job.tasks[task_id.index.0 as usize].history.push(attempt);
         }
+        if lease.purpose == Purpose::Hedge {
+            self.weigh_hedge(task_id.job);
+        }
         self.make_live(attempt, task_id, id);
         self.note_overflow(attempt);
         self.weigh_prefetch(id, attempt);
-    }
-
-    /// Counts less urgent runs that got a free slot while urgent ones waited for the same node. What
-    /// waits on a node behind its running attempts passes nobody over: nodes run the urgent first.
-    fn weigh_urgency(&mut self, id: NodeId, lease: &LeaseFact) {
-        if lease.purpose != Purpose::Run {
-            return;
-        }
-        let priority = self
-            .job(lease.task.job)
-            .map(|job| job.spec.options.priority);
-        let Some(node) = self.nodes.get(&id).filter(|node| node.free_slots() > 0) else {
-            return;
-        };
-        // The local host takes what volunteers cannot, whatever its priority.
-        if node.kind == hearth_wire::record::NodeKind::Local {
-            return;
-        }
-        let waits = self
-            .open_jobs
-            .iter()
-            .map(|job| &self.jobs[*job])
-            .any(|job| {
-                job.spec.options.priority == Priority::High
-                    && (job.fresh as usize) < job.tasks.len()
-                    && !node.declined.contains(&job.spec.release)
-                    && self.fits(node, job, false)
-            });
-        match priority {
-            Some(Priority::High) => self.urgent_leases += 1,
-            _ if waits => self.late_leases += 1,
-            _ => {}
-        }
     }
 }

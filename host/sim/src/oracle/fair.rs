@@ -6,7 +6,7 @@ use hearth_core::RequestRefusal;
 use hearth_wire::record::{LeaseFact, NodeKind, Purpose, ReportFact, Verdict};
 use hearth_wire::{AttemptId, Inconclusive, KeyId, NodeId, Outcome, ReleaseId};
 
-use super::{Job, Node, Oracle};
+use super::{Node, Oracle};
 use crate::world::sim_config;
 
 /// Parts of one.
@@ -126,10 +126,7 @@ impl Oracle {
             return;
         }
         let takes = |node: &Node| {
-            node.kind != NodeKind::Local
-                && node.is_usable()
-                && node.free_slots() > 0
-                && self.takes(node, job)
+            node.kind != NodeKind::Local && node.free_slots() > 0 && self.takes(node, job)
         };
         let others = self
             .nodes
@@ -141,10 +138,6 @@ impl Oracle {
         let poor = best > chosen.weight() * 2;
         self.fairness.choices += 1;
         self.fairness.poor_choices += u64::from(poor);
-    }
-
-    fn takes(&self, node: &Node, job: &Job) -> bool {
-        !node.declined.contains(&job.spec.release) && self.fits(node, job, false)
     }
 
     /// In the long run the better nodes get the work; a few choices have their luck.

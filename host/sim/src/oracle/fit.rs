@@ -60,6 +60,13 @@ impl Oracle {
             && profile.capacity.memory_bytes >= release.limits.memory_bytes
     }
 
+    /// Whether a node would take a job's fresh tasks now.
+    pub(crate) fn takes(&self, node: &Node, job: &Job) -> bool {
+        let barred = node.kind == NodeKind::Volunteer && self.in_doubt(job);
+        let declined = node.declined.contains(&job.spec.release);
+        node.is_usable() && !declined && !barred && self.fits(node, job, false)
+    }
+
     /// Whether one of our own nodes would take a job's runs now.
     pub(crate) fn ours_take(&self, job: &Job) -> bool {
         self.nodes.values().any(|node| {

@@ -13,18 +13,10 @@ impl Oracle {
     /// No node that may have a fresh task idles; the local host counts when nobody else can.
     pub(crate) fn sample_idle(&mut self) {
         let waiting: Vec<_> = self.open_jobs.iter().map(|job| &self.jobs[*job]).collect();
-        let waiting = waiting
-            .into_iter()
-            .filter(|job| (job.fresh as usize) < job.tasks.len());
+        let waiting = waiting.into_iter().filter(|job| job.has_fresh());
         let mut found = None;
         for job in waiting {
-            let in_doubt = self.in_doubt(job);
-            let takes = |node: &Node| {
-                node.is_usable()
-                    && !(in_doubt && node.kind == NodeKind::Volunteer)
-                    && !node.declined.contains(&job.spec.release)
-                    && self.fits(node, job, false)
-            };
+            let takes = |node: &Node| self.takes(node, job);
             let anywhere = |job: &Job| {
                 job.spec.options.placement == Placement::Anywhere
                     && job.spec.options.trust != TrustPolicy::Local
@@ -107,15 +99,6 @@ impl Oracle {
             true => !any_new && (node.kind != NodeKind::Volunteer || !failed.contains(id)),
         });
         should.map(|(id, _)| **id)
-    }
-
-    /// Urgent work is not passed over more often than aging allows (three turns of eight).
-    pub(crate) fn judge_urgency(&mut self) {
-        let (late, urgent) = (self.late_leases, self.urgent_leases);
-        // In the long run three to five; an hour has its luck.
-        if late * 10 > urgent * 7 + 2_000 {
-            self.violate("urgent work goes first", format!("{late} before {urgent}"));
-        }
     }
 
     /// Nothing is older than its lease allows.
