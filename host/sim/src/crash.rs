@@ -6,8 +6,9 @@ use hearth_core::{Coordinator, Event};
 use hearth_wire::codec;
 use hearth_wire::record::Record;
 
+use crate::oracle::Oracle;
 use crate::run::live;
-use crate::world::{WorldConfig, sim_config};
+use crate::world::{WorldConfig, sim_config, truth};
 
 /// What crashing everywhere has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +22,8 @@ pub struct CrashReport {
 }
 
 /// Lives through a small world, then replays its journal. Where a step ended the state must have the
-/// hash that the living core had; from the records within a step a coordinator starts, and must be
-/// sound. What becomes of the work after a crash is for the simulated hours.
+/// hash that the living core had; from the records within a step a coordinator starts, must be sound, and
+/// must do at once what the step had still to do. What becomes of the work after a crash is for the simulated hours.
 pub fn crash_everywhere(seed: u64) -> CrashReport {
     let config = WorldConfig {
         millis: 15_000,
@@ -67,12 +68,15 @@ pub fn crash_everywhere(seed: u64) -> CrashReport {
             ));
         }
     }
-    let mut core = Coordinator::new(sim_config());
+    let (mut core, mut oracle) = (Coordinator::new(sim_config()), Oracle::default());
     for (count, bytes) in (1..).zip(&end.journal) {
-        let sound = replay(&mut core, bytes).and_then(|()| match known.get(&count) {
-            Some(hash) if core.state_hash() == *hash => Ok(()),
-            Some(_) => Err("the state is another".to_owned()),
-            None => start_from(&end.journal[..count]),
+        let sound = replay(&mut core, bytes).and_then(|record| {
+            oracle.record(&record, &truth);
+            match known.get(&count) {
+                Some(hash) if core.state_hash() == *hash => Ok(()),
+                Some(_) => Err("the state is another".to_owned()),
+                None => start_from(&end.journal[..count], oracle.clone()),
+            }
         });
         steps += u64::from(known.contains_key(&count));
         if let Err(problem) = sound {
@@ -89,20 +93,29 @@ pub fn crash_everywhere(seed: u64) -> CrashReport {
     }
 }
 
-fn replay(core: &mut Coordinator, bytes: &[u8]) -> Result<(), String> {
+fn replay(core: &mut Coordinator, bytes: &[u8]) -> Result<Record, String> {
     let record = codec::decode::<Record>(bytes, usize::MAX);
     let record = record.map_err(|error| error.to_string())?;
-    core.replay(&record).map_err(|error| error.to_string())
+    let replayed = core.replay(&record).map_err(|error| error.to_string());
+    replayed.map(|()| record)
 }
 
 /// A coordinator finds these records, which end within a step, and starts: what had to follow the last
-/// of them follows now.
-fn start_from(journal: &[Vec<u8>]) -> Result<(), String> {
+/// of them follows now. The oracle has seen the same records.
+fn start_from(journal: &[Vec<u8>], mut oracle: Oracle) -> Result<(), String> {
     let mut core = Coordinator::new(sim_config());
     journal
         .iter()
-        .try_for_each(|bytes| replay(&mut core, bytes))?;
+        .try_for_each(|bytes| replay(&mut core, bytes).map(drop))?;
     let now = core.now();
-    core.handle(now, Event::Started { incarnation: 1 });
+    let step = core.handle(now, Event::Started { incarnation: 1 });
+    for record in &step.records {
+        oracle.record(record, &truth);
+    }
+    oracle.judge_owed();
+    oracle.judge_spent();
+    if let Some(violation) = oracle.violations.into_iter().next() {
+        return Err(violation);
+    }
     core.check().map_err(|violation| violation.to_string())
 }

@@ -30,7 +30,7 @@ use order::Order;
 const VIOLATIONS_MAX: usize = 20;
 
 /// What the oracle knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Oracle {
     pub(crate) seq: u64,
     pub(crate) at: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Oracle {
 }
 
 /// A job as the records tell it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
     pub(crate) spec: JobSpec,
@@ -83,6 +83,8 @@ pub(crate) struct Job {
     /// Nodes that could not run its component, until one of ours could.
     pub(crate) unfit: BTreeSet<NodeId>,
     pub(crate) expires: Option<u64>,
+    /// Its component cannot be run: the next records must end it.
+    pub(crate) doomed: bool,
 }
 
 impl Job {
@@ -93,7 +95,7 @@ impl Job {
 }
 
 /// A task as the records tell it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Task {
     pub(crate) state: State,
     /// Attempts that core may remember, in order.
@@ -120,7 +122,7 @@ pub(crate) enum State {
 }
 
 /// A node as the records tell it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) profile: Option<NodeProfile>,
     pub(crate) kind: NodeKind,

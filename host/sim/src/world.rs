@@ -18,6 +18,7 @@ use crate::fault::{Fault, Faults};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use client::Clients;
+pub(crate) use client::truth;
 use node::{Node, NodeTimer, Run};
 use shell::Shell;
 pub(crate) use shell::sim_config;
@@ -295,6 +296,7 @@ impl World {
                     self.oracle.sample_again(core_now.0);
                     self.oracle.sample_mode(core_now.0);
                 }
+                self.oracle.judge_owed();
                 let (live, replayed) =
                     (self.shell.core.state_hash(), self.shell.shadow.state_hash());
                 if live != replayed {

@@ -9,7 +9,7 @@ use hearth_wire::{AttemptId, NodeId, SessionId};
 use super::{AttemptState, Oracle, State};
 
 /// What must leave with the effects of a step whose records were folded.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Due {
     accepted: BTreeSet<AttemptId>,
     cancelled: BTreeSet<(SessionId, AttemptId)>,
@@ -98,10 +98,35 @@ impl Oracle {
         sessions.find_map(|(session, of)| (*of == node).then_some(*session))
     }
 
-    /// When everything has ended, whoever was found wrong has been shut out.
+    /// When a step has ended, whoever was found wrong has been shut out, and what cannot be run any more
+    /// has ended.
     pub(crate) fn judge_owed(&mut self) {
-        let owed = std::mem::take(&mut self.owed);
+        let owed = self.owed.clone();
         self.want(owed.is_empty(), "who is found wrong is shut out", owed);
+        let mut open = self.open_jobs.iter().map(|job| &self.jobs[*job]);
+        let useless = open.find(|job| {
+            let release = self.releases.get(&job.spec.release);
+            job.doomed || release.is_none_or(|(_, revoked)| *revoked)
+        });
+        let useless = useless.map(|job| job.id);
+        self.want(useless.is_none(), "what cannot be run ends", useless);
+    }
+
+    /// When a coordinator has started, no node is there that might make one attempt more: what has had
+    /// all of its attempts has failed.
+    pub(crate) fn judge_spent(&mut self) {
+        let open = self.open_jobs.iter().map(|job| &self.jobs[*job]);
+        let mut spent = open.filter(|job| {
+            let limit = u32::from(job.spec.options.attempts_max) * 2;
+            let mut tasks = job.tasks.iter();
+            tasks.any(|task| task.state < State::Settled && task.live == 0 && task.halves >= limit)
+        });
+        let spent = spent.next().map(|job| job.id);
+        self.want(
+            spent.is_none(),
+            "what has had all its attempts fails",
+            spent,
+        );
     }
 
     /// Checks an effect at the moment when it leaves: all records of its step, and no later ones, are

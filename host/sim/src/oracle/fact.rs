@@ -192,6 +192,7 @@ impl Oracle {
             submitted_at: self.at,
             unfit: BTreeSet::new(),
             expires: spec.options.deadline_millis.map(|millis| self.at + millis),
+            doomed: false,
         });
         self.open_jobs.insert(self.jobs.len() - 1);
     }

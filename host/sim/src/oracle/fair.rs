@@ -13,7 +13,7 @@ use crate::world::sim_config;
 const ONE: u64 = 1 << 16;
 
 /// How a node has done.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rates {
     micros: BTreeMap<ReleaseId, u64>,
     speed: u64,
@@ -31,7 +31,7 @@ impl Default for Rates {
 }
 
 /// What choices core has made so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Fairness {
     /// Mean run time of each release.
     micros: BTreeMap<ReleaseId, u64>,

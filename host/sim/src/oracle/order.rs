@@ -21,7 +21,7 @@ const SETTLED_MIN: u64 = 10_000;
 const URGENT_MIN: u64 = 2_000;
 
 /// What is known of the order so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
     /// Decisions on leases, each for one node and one job.
     decisions: usize,

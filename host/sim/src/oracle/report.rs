@@ -160,6 +160,9 @@ impl Oracle {
                     Failure::ReleaseRevoked => false,
                 };
                 self.want(allowed, "a task fails for a reason", report);
+                if unfit && let Some(job) = self.job_mut(report.task.job) {
+                    job.doomed = true;
+                }
                 self.unlive(report.attempt, AttemptState::Reported);
                 self.enter(report.task, State::Failed);
             }

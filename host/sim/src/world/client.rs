@@ -62,7 +62,7 @@ impl Clients {
     }
 
     /// The outcome that every honest node reports.
-    pub(crate) fn right_outcome(&self, task: TaskId) -> Outcome {
+    pub(crate) fn right_outcome(task: TaskId) -> Outcome {
         let seed = Self::task_seed(task);
         let bytes = seed.to_le_bytes().to_vec();
         match seed % 40 {
@@ -80,14 +80,15 @@ impl Clients {
         }
     }
 
-    pub(crate) fn truth(&self, task: TaskId) -> Digest {
-        self.right_outcome(task).digest().unwrap_or_default()
-    }
-
     pub(crate) fn usable(&self) -> Vec<ReleaseId> {
         let usable = self.releases.iter().map(|release| release.id);
         usable.filter(|id| !self.revoked.contains(id)).collect()
     }
+}
+
+/// The digest of the right outcome of a task.
+pub(crate) fn truth(task: TaskId) -> Digest {
+    Clients::right_outcome(task).digest().unwrap_or_default()
 }
 
 impl World {

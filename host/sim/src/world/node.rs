@@ -10,6 +10,7 @@ use hearth_wire::{
     TaskId,
 };
 
+use super::client::Clients;
 use super::{Happening, Message, ToNode, World};
 use crate::fault::Fault;
 use crate::rng::mix;
@@ -427,7 +428,7 @@ impl World {
                 body: Body::Inline(b"poisoned".to_vec()),
             });
         }
-        self.clients.right_outcome(task)
+        Clients::right_outcome(task)
     }
 
     fn send_reports(&mut self, index: usize) {

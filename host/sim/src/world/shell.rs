@@ -6,7 +6,7 @@ use hearth_core::{Config, Coordinator, Effect, Event};
 use hearth_wire::record::{Fact, NodeProfile, Record, Standing, TaskEnd};
 use hearth_wire::{Digest, Millis, SessionId, codec};
 
-use super::{Happening, Message, ToNode, World};
+use super::{Happening, Message, ToNode, World, truth};
 use crate::fault::Fault;
 
 /// Largest record, generously: a batch of reports with inline bodies.
@@ -218,8 +218,7 @@ impl World {
         match codec::decode::<Record>(&bytes, RECORD_BYTES_MAX) {
             Ok(record) => {
                 self.count(&record.fact);
-                let clients = &self.clients;
-                self.oracle.record(&record, &|task| clients.truth(task));
+                self.oracle.record(&record, &truth);
                 if let Err(error) = self.shell.shadow.replay(&record) {
                     self.oracle.violate("every record can be replayed", error);
                 }
