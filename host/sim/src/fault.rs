@@ -77,6 +77,8 @@ faults! {
     Drain = "drain",
     /// A node's certificate was revoked.
     NodeRevoked = "node-revoked",
+    /// A revoked node came back.
+    RevokedReturn = "revoked-return",
     /// A release was revoked.
     ReleaseRevoked = "release-revoked",
     /// A node's owner paused it.

@@ -401,6 +401,10 @@ impl World {
         self.shell.last_session = session;
         self.shell.links.insert(link, (index, Some(session)));
         self.shell.by_session.insert(session, link);
+        let known = self.oracle.nodes.get(&self.nodes[index].id);
+        if known.is_some_and(|node| node.standing == Standing::Revoked) {
+            self.fault(Fault::RevokedReturn);
+        }
         let node = &self.nodes[index];
         let profile = NodeProfile {
             node: node.id,
