@@ -1,5 +1,13 @@
 //! The short form of the campaign: `cargo xtask sim --hours 200` is the long one.
 
+use std::collections::BTreeMap;
+
+use hearth_wire::record::{Fact, Record, ReleaseFacts};
+use hearth_wire::{
+    Digest, EngineRange, JobOptions, JobSpec, KeyId, TaskLimits, TrustPolicy, codec,
+};
+
+use crate::world::{Wish, World, WorldConfig};
 use crate::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, run};
 
 fn hours(seed: u64, hours: u32) -> crate::Report {
@@ -46,4 +54,80 @@ fn a_crash_after_any_step_replays_to_the_same_state() {
         steps += report.steps;
     }
     assert!(steps > 1_000, "{steps} steps");
+}
+
+/// A world without faults in which two owners always have plenty waiting, all of it alike.
+fn two_owners(seed: u64, owners: [KeyId; 2]) -> World {
+    let mut world = World::new(WorldConfig {
+        volunteers: 6,
+        crashes: false,
+        quiet: true,
+        ..WorldConfig::hour(seed)
+    });
+    // Shorter than a second, so that accounts in coarse units would show.
+    world.clients.usual_millis = Some(300);
+    let facts = ReleaseFacts {
+        limits: TaskLimits {
+            memory_bytes: 1 << 24,
+            ..TaskLimits::default()
+        },
+        capabilities: Vec::new(),
+        locations: Vec::new(),
+        engines: EngineRange {
+            min: [40, 0, 0],
+            max: [48, 9, 9],
+        },
+        ..world.new_release()
+    };
+    world.offer(facts);
+    world.run_until(1_000);
+    for second in 1..120 {
+        for owner in owners {
+            let jobs = world.oracle.jobs.iter();
+            let jobs = jobs.filter(|job| job.spec.owner == owner);
+            let waiting: usize = jobs.map(|job| job.tasks.len() - job.fresh as usize).sum();
+            for _ in (waiting..500).step_by(50) {
+                let spec = world.new_spec();
+                let mut inputs = spec.inputs;
+                inputs.count = 50;
+                let options = JobOptions {
+                    trust: TrustPolicy::Fast,
+                    ..JobOptions::default()
+                };
+                let spec = JobSpec {
+                    release: spec.release,
+                    inputs,
+                    owner,
+                    options,
+                };
+                world.ask(Wish::Submit(spec, None));
+            }
+        }
+        world.run_until((second + 1) * 1_000);
+    }
+    world
+}
+
+#[test]
+fn two_owners_who_always_want_more_get_the_same_run_time() {
+    let owners = [1, 2].map(|name: u8| KeyId(Digest::of(&[name])));
+    let world = two_owners(1, owners);
+    assert_eq!(world.oracle.violations, Vec::<String>::new());
+    let (mut of, mut micros, mut runs) = (BTreeMap::new(), BTreeMap::new(), 0);
+    for bytes in &world.shell.journal {
+        match codec::decode::<Record>(bytes, usize::MAX).unwrap().fact {
+            Fact::Submitted { job, spec } => _ = of.insert(job, spec.owner),
+            Fact::Reported { reports, .. } => {
+                for report in reports {
+                    runs += 1;
+                    *micros.entry(of[&report.task.job]).or_default() += report.run_micros;
+                }
+            }
+            _ => {}
+        }
+    }
+    let [one, other]: [u64; 2] = owners.map(|owner| micros.get(&owner).copied().unwrap_or(0));
+    assert!(runs > 2_000, "{runs} runs");
+    let near = one.abs_diff(other) * 10 < one.max(other);
+    assert!(near, "{one} and {other} microseconds");
 }

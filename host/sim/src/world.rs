@@ -18,6 +18,8 @@ use crate::fault::{Fault, Faults};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use client::Clients;
+#[cfg(test)]
+pub(crate) use client::Wish;
 pub(crate) use client::truth;
 use node::{Node, NodeTimer, Run};
 use shell::Shell;
@@ -38,6 +40,8 @@ pub(crate) struct WorldConfig {
     pub(crate) message_luck: u64,
     /// Whether the coordinator may crash.
     pub(crate) crashes: bool,
+    /// Nothing goes wrong from the beginning, and no client wants anything of its own accord.
+    pub(crate) quiet: bool,
     /// Keep the hash after each step, for replays from each.
     pub(crate) keep_hashes: bool,
 }
@@ -59,6 +63,7 @@ impl WorldConfig {
             mishap_millis: 7_000,
             message_luck: 300,
             crashes: true,
+            quiet: false,
             keep_hashes: false,
         }
     }
@@ -188,7 +193,7 @@ impl World {
             faults: Faults::default(),
             poisoned: BTreeSet::new(),
             events: 0,
-            quiet: false,
+            quiet: config.quiet,
             config,
         };
         world.start_coordinator();
@@ -236,7 +241,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, end: u64) {
+    pub(crate) fn run_until(&mut self, end: u64) {
         while let Some(Reverse((at, _, _))) = self.agenda.peek() {
             if *at > end || !self.oracle.violations.is_empty() {
                 break;

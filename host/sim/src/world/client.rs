@@ -31,6 +31,8 @@ pub(crate) struct Clients {
     /// Seeds of jobs, which decide run times and outcomes, by number.
     submissions: u64,
     pub(crate) recent: Vec<(JobId, JobSpec)>,
+    /// How long tasks take, if not each job's as long as it happens to be.
+    pub(crate) usual_millis: Option<u64>,
 }
 
 /// What a request wanted.
@@ -53,11 +55,11 @@ impl Clients {
     /// How long a task takes on a usual machine: most are short, some are not.
     pub(crate) fn run_millis(&self, task: TaskId) -> u64 {
         let kind = mix(task.job.0) % 10;
-        let usual = match kind {
+        let usual = self.usual_millis.unwrap_or(match kind {
             0..=4 => 300,
             5..=7 => 2_000,
             _ => 9_000,
-        };
+        });
         usual / 2 + Self::task_seed(task) % usual
     }
 
@@ -208,9 +210,20 @@ impl World {
     }
 
     pub(crate) fn publish(&mut self) {
+        let facts = self.new_release();
+        self.offer(facts);
+    }
+
+    /// A release that clients may use.
+    pub(crate) fn offer(&mut self, facts: ReleaseFacts) {
+        self.clients.releases.push(facts.clone());
+        self.ask(Wish::Publish(facts));
+    }
+
+    pub(crate) fn new_release(&mut self) -> ReleaseFacts {
         let number = self.clients.releases.len() as u64;
         let id = Digest::of(&[self.config.seed.to_le_bytes(), number.to_le_bytes()].concat());
-        let facts = ReleaseFacts {
+        ReleaseFacts {
             id: ReleaseId(id),
             author: KeyId(Digest::of(b"author")),
             component: Digest::of(id.as_bytes()),
@@ -238,9 +251,7 @@ impl World {
                 },
                 max: [48, 9, 9],
             },
-        };
-        self.clients.releases.push(facts.clone());
-        self.ask(Wish::Publish(facts));
+        }
     }
 
     pub(crate) fn new_spec(&mut self) -> JobSpec {
