@@ -67,6 +67,8 @@ pub struct Coordinator {
     pub(crate) overflow_at: Option<Millis>,
     /// Live attempts of that kind.
     pub(crate) overflow_live: u32,
+    /// When one of our own nodes was last disconnected.
+    pub(crate) ours_left_at: Option<Millis>,
     /// Decisions on leases so far, each for one node and job: whose turn it is.
     pub(crate) turn: u64,
 
@@ -126,6 +128,7 @@ impl Coordinator {
             wanted: None,
             overflow_at: None,
             overflow_live: 0,
+            ours_left_at: None,
             turn: 0,
             owners: Owners::default(),
             fits: Fits::default(),

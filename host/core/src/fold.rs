@@ -185,6 +185,7 @@ impl Coordinator {
             queued: [false; 2],
             wake_at: None,
             tail_at: None,
+            spent_at: None,
         };
         self.jobs.insert(id, job);
         self.next_job = JobId(id.0 + 1);

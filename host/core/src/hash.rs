@@ -22,6 +22,7 @@ pub(crate) fn state_hash(core: &Coordinator) -> Digest {
         .number(core.wanted.map_or(0, |(_, since)| since.0))
         .number(core.overflow_at.map_or(u64::MAX, |at| at.0))
         .number(core.overflow_live.into())
+        .number(core.ours_left_at.map_or(u64::MAX, |at| at.0))
         .number(core.turn);
     for (id, release) in &core.releases {
         hasher = hasher

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use hearth_wire::record::TaskEnd;
-use hearth_wire::{Digest, JobId, KeyId, Millis, NodeId, Priority, ReleaseId, TrustPolicy};
+use hearth_wire::{
+    Digest, JobId, KeyId, Millis, NodeId, Priority, ReleaseId, TaskId, TaskIndex, TrustPolicy,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::NONE;
@@ -58,6 +60,7 @@ pub(crate) struct Job {
     pub(crate) queued: [bool; 2],
     pub(crate) wake_at: Option<Millis>,
     pub(crate) tail_at: Option<Millis>,
+    pub(crate) spent_at: Option<Millis>,
 }
 
 /// A job that closed and is remembered for a while.
@@ -174,6 +177,16 @@ impl Job {
     /// Whether a task has had all the attempts that the job allows.
     pub(crate) fn is_spent(&self, cell: &Cell) -> bool {
         u16::from(cell.halves) >= u16::from(self.attempts_max) * 2
+    }
+
+    /// Tasks that wait though they have had all the attempts that the job allows.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = TaskId> {
+        let waiting = self.runs.iter().chain(&self.checks);
+        let spent = waiting.filter(|(_, index)| self.is_spent(&self.cells[*index as usize]));
+        spent.map(|(_, index)| TaskId {
+            job: self.id,
+            index: TaskIndex(*index),
+        })
     }
 
     /// Whether the next attempt of a task may be its last.

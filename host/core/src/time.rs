@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Wake(JobId),
     /// A node had its time to come back after a start: its tasks wait again.
     Back(NodeIndex),
+    /// Tasks of a job that volunteers have spent wait for one of our own nodes, which may be gone by now.
+    Spent(JobId),
     /// A job is in its tail: perhaps something is slow enough for a second node.
     Tail(JobId),
     /// A mode was wanted for long enough.

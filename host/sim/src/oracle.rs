@@ -51,6 +51,8 @@ pub(crate) struct Oracle {
     pub(crate) savers: BTreeMap<Seq, AttemptId>,
     /// Nodes that the next records must suspend or quarantine.
     owed: BTreeSet<NodeId>,
+    /// When one of our own nodes was last disconnected.
+    ours_left_at: Option<u64>,
     /// What must have left when the effects of the present step have.
     due: effect::Due,
     /// Blobs that the coordinator was told to keep.

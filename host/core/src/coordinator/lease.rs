@@ -145,8 +145,8 @@ impl Coordinator {
             }
             had.push(attempt.node);
         }
-        let last = lane == Lane::Run && cell.halves > 0 && job.is_last(cell);
-        if last && self.awaits_ours(job, cell) {
+        let last = cell.halves > 0 && job.is_last(cell) && self.awaits_ours(job, cell);
+        if lane == Lane::Run && (job.is_spent(cell) || last) {
             return node.kind.is_trusted();
         }
         if !mine && home == AtHome::All {
@@ -176,13 +176,25 @@ impl Coordinator {
 
     /// Whether one of our own nodes that fits is there and none of them has had the task. Volunteers
     /// alone never fail a task: while this holds, a task that has had all its attempts gets one more.
-    pub(super) fn awaits_ours(&self, job: &Job, cell: &Cell) -> bool {
-        let ours_had = self.attempts.chain(cell.head).any(|(_, attempt)| {
+    fn awaits_ours(&self, job: &Job, cell: &Cell) -> bool {
+        let shape = self.fits.shape(job.shape);
+        !self.had_by_ours(cell) && shape.is_some_and(|shape| self.ours(job, shape) > 0)
+    }
+
+    /// Whether a task that has had all its attempts gets no further one: one of our own nodes has had it,
+    /// or none is there and none has left so lately that it may be back at once, as after a start.
+    pub(super) fn is_given_up(&self, job: &Job, cell: &Cell) -> bool {
+        let now = self.now.max(self.clock);
+        let hold = self.config.reconnect_millis;
+        let lately = self.ours_left_at.is_some_and(|at| now < at.plus(hold));
+        self.had_by_ours(cell) || !(lately || self.awaits_ours(job, cell))
+    }
+
+    fn had_by_ours(&self, cell: &Cell) -> bool {
+        self.attempts.chain(cell.head).any(|(_, attempt)| {
             let node = self.nodes.at(attempt.node);
             node.is_some_and(|node| node.kind.is_trusted())
-        });
-        let shape = self.fits.shape(job.shape);
-        !ours_had && shape.is_some_and(|shape| self.ours(job, shape) > 0)
+        })
     }
 
     /// Whether one of our own nodes may say with a task if a component can be run at all: any that has

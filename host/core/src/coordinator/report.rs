@@ -1,5 +1,7 @@
 //! Reports: each is answered, those of awaited attempts are judged, all others change nothing.
 
+use std::collections::BTreeSet;
+
 use hearth_wire::record::{Fact, Failure, ReportFact, Standing, TaskEnd, Verdict};
 use hearth_wire::{Inconclusive, NodeId, Outcome, SessionId};
 
@@ -8,6 +10,7 @@ use crate::Coordinator;
 use crate::attempt::{Attempt, AttemptState};
 use crate::event::ReportIn;
 use crate::node::Node;
+use crate::time::Timer;
 use crate::trust::{Case, Known, judge};
 
 impl Coordinator {
@@ -144,7 +147,7 @@ impl Coordinator {
             _ => 2,
         };
         let spent = u16::from(cell.halves) + halves >= u16::from(job.attempts_max) * 2;
-        let last_word = || node.kind.is_trusted() || !self.awaits_ours(job, cell);
+        let last_word = || node.kind.is_trusted() || self.is_given_up(job, cell);
         Some(if halves > 0 && spent && cell.live == 1 && last_word() {
             Verdict::Failed(Failure::Attempts)
         } else {
@@ -172,19 +175,30 @@ impl Coordinator {
         let mut tasks = std::mem::take(&mut self.out.exhausted);
         tasks.sort_unstable();
         tasks.dedup();
+        let mut later = BTreeSet::new();
         tasks.retain(|task| {
-            let job = self.jobs.get(&task.job);
-            let cell = self.cell(*task);
-            job.zip(cell).is_some_and(|(job, cell)| {
-                cell.live == 0
-                    && !cell.phase.is_terminal()
-                    && job.is_spent(cell)
-                    && !self.awaits_ours(job, cell)
-            })
+            let spent = self.jobs.get(&task.job).zip(self.cell(*task));
+            let spent = spent.filter(|(job, cell)| {
+                cell.live == 0 && !cell.phase.is_terminal() && job.is_spent(cell)
+            });
+            let given_up = spent.is_some_and(|(job, cell)| self.is_given_up(job, cell));
+            if spent.is_some() && !given_up {
+                later.insert(task.job);
+            }
+            given_up
         });
         if !tasks.is_empty() {
             let failure = Failure::Attempts;
             self.emit(turn, Fact::TasksFailed { tasks, failure });
+        }
+        for id in later {
+            if let Some(job) = self.jobs.get_mut(&id)
+                && job.spent_at.is_none()
+            {
+                let at = turn.now.plus(self.config.reconnect_millis);
+                job.spent_at = Some(at);
+                self.timers.set(at, Timer::Spent(id));
+            }
         }
     }
 

@@ -10,7 +10,6 @@ use super::Turn;
 use crate::Coordinator;
 use crate::attempt::SLOTS_MAX;
 use crate::event::RequestId;
-use crate::fold::task_of;
 use crate::shape::Needs;
 use crate::step::{Answer, Effect, RequestRefusal};
 
@@ -42,10 +41,7 @@ impl Coordinator {
             .filter(|(_, node)| node.standing == Standing::Suspended && node.mismatches == 0);
         self.out.standings.extend(late.map(|(index, _)| index));
         for job in self.jobs.values() {
-            let waiting = job.runs.iter().chain(&job.checks);
-            let spent = waiting.filter(|(_, index)| job.is_spent(&job.cells[*index as usize]));
-            let spent = spent.map(|(_, index)| task_of(job, *index));
-            self.out.exhausted.extend(spent);
+            self.out.exhausted.extend(job.spent());
         }
     }
 

@@ -49,6 +49,12 @@ impl Coordinator {
                         self.emit(turn, Fact::NodeLost { node });
                     }
                 }
+                Timer::Spent(job) => {
+                    if let Some(job) = self.jobs.get_mut(&job) {
+                        job.spent_at = None;
+                        self.out.exhausted.extend(job.spent());
+                    }
+                }
                 Timer::Tail(job) => self.look_at_tail(turn, job),
                 // The mode is looked at after every event.
                 Timer::Mode => self.mode_at = None,

@@ -140,6 +140,9 @@ impl Coordinator {
         let declined = std::mem::take(&mut node.declined);
         if let Some(session) = node.session.take() {
             node.left_at = now;
+            if node.kind.is_trusted() {
+                self.ours_left_at = Some(now);
+            }
             self.nodes.sessions.remove(&session);
             // Nothing more can be sent there.
             self.out.grants.remove(&session);

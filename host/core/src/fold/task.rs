@@ -182,6 +182,9 @@ impl Coordinator {
         if let Some(at) = job.tail_at {
             self.timers.clear(at, Timer::Tail(job.id));
         }
+        if let Some(at) = job.spent_at {
+            self.timers.clear(at, Timer::Spent(job.id));
+        }
     }
 
     /// The node whose provisional result for a task is contested, if one is.

@@ -393,6 +393,35 @@ fn volunteers_alone_do_not_spend_a_task_while_one_of_ours_can_try() {
     assert_eq!(seen.closed(job).failed, 1);
 }
 
+/// One of ours that left lately may be back at once; after that the task is given up.
+#[test]
+fn a_spent_task_outlasts_a_restart_and_does_not_wait_for_ours_for_ever() {
+    for comes_back in [true, false] {
+        let mut world = World::new();
+        let release = world.release();
+        let mut home = world.node(NodeKind::Local, 1);
+        let node = world.volunteer(1);
+        let mut spec = world.spec(release, 1);
+        spec.options.attempts_max = 1;
+        let (job, grant) = world.lease(spec, &node);
+        world.report(&node, &grant, host_fault()).told(job);
+        world.restart();
+        assert_eq!(world.progress(job).failed, 0);
+        if comes_back {
+            world.join(&mut home, &[]).welcome(&home);
+            let mut seen = world.live(60);
+            let grant = seen.grant(&home);
+            seen.told(job);
+            drop(seen);
+            let mut seen = world.report(&home, &grant, returned(1));
+            seen.accepted(&home, &grant);
+            assert_eq!(seen.closed(job).settled, 1);
+        } else {
+            assert_eq!(world.live(20_000).closed(job).failed, 1);
+        }
+    }
+}
+
 #[test]
 fn volunteers_alone_do_not_fail_a_job_as_unfit_while_one_of_ours_can_try() {
     let mut world = World::new();

@@ -112,14 +112,16 @@ impl Oracle {
         self.want(useless.is_none(), "what cannot be run ends", useless);
     }
 
-    /// When a coordinator has started, no node is there that might make one attempt more: what has had
-    /// all of its attempts has failed.
+    /// What has had all of its attempts has failed, unless one of ours may make one more.
     pub(crate) fn judge_spent(&mut self) {
         let open = self.open_jobs.iter().map(|job| &self.jobs[*job]);
         let mut spent = open.filter(|job| {
             let limit = u32::from(job.spec.options.attempts_max) * 2;
             let mut tasks = job.tasks.iter();
-            tasks.any(|task| task.state < State::Settled && task.live == 0 && task.halves >= limit)
+            tasks.any(|task| {
+                let waits = task.state < State::Settled && task.live == 0;
+                waits && task.halves >= limit && self.is_given_up(job, task)
+            })
         });
         let spent = spent.next().map(|job| job.id);
         self.want(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hearth_wire::record::{Fact, LeaseFact, NodeProfile, Purpose, Standing, TaskEnd};
+use hearth_wire::record::{Fact, LeaseFact, NodeKind, NodeProfile, Purpose, Standing, TaskEnd};
 use hearth_wire::{
     AttemptId, Digest, JobId, JobSpec, NodeId, SessionId, TaskId, TaskIndex, limits,
 };
@@ -31,6 +31,9 @@ impl Oracle {
                     }
                 }
                 for node in self.nodes.values_mut() {
+                    if node.profile.is_some() && node.kind != NodeKind::Volunteer {
+                        self.ours_left_at = Some(self.at);
+                    }
                     node.profile = None;
                     node.declined.clear();
                 }
@@ -102,7 +105,7 @@ impl Oracle {
                         .is_some_and(|(job, t)| {
                             t.live == 0
                                 && t.halves >= u32::from(job.spec.options.attempts_max) * 2
-                                && !self.awaits_ours(job, t)
+                                && self.is_given_up(job, t)
                         });
                     self.want(
                         spent,
@@ -331,6 +334,9 @@ impl Oracle {
             node.declined.clear();
             if let Some(profile) = node.profile.take() {
                 self.sessions.remove(&profile.session);
+                if profile.kind != NodeKind::Volunteer {
+                    self.ours_left_at = Some(self.at);
+                }
             }
         }
     }
@@ -362,7 +368,7 @@ impl Oracle {
     fn standing(&mut self, id: NodeId, standing: Standing) {
         let node = self.nodes.entry(id).or_insert_with(|| Node {
             profile: None,
-            kind: hearth_wire::record::NodeKind::Volunteer,
+            kind: NodeKind::Volunteer,
             engine: None,
             capacity: Default::default(),
             standing: Standing::Good,
@@ -375,7 +381,7 @@ impl Oracle {
         });
         let before = node.standing;
         node.standing = standing;
-        let guilty = node.lied && node.kind == hearth_wire::record::NodeKind::Volunteer;
+        let guilty = node.lied && node.kind == NodeKind::Volunteer;
         if matches!(standing, Standing::Suspended | Standing::Quarantined) {
             self.want(guilty, "only a node that lied is shut out", id);
         }
@@ -474,20 +480,16 @@ impl Oracle {
             failed |= before.state == AttemptState::Failed;
             had = true;
         }
-        let volunteer = node.kind == hearth_wire::record::NodeKind::Volunteer;
+        let volunteer = node.kind == NodeKind::Volunteer;
         let early = lease.purpose != Purpose::Hedge && self.at < task.ready;
         let limit = u32::from(job.spec.options.attempts_max) * 2;
-        let spent = task.halves >= limit && self.had_by_ours(task);
-        let ours_next = lease.purpose == Purpose::Run
-            && task.halves > 0
-            && task.halves + 2 >= limit
-            && self.awaits_ours(job, task);
+        let run = lease.purpose == Purpose::Run;
+        let spent = task.halves >= limit && (self.had_by_ours(task) || (run && volunteer));
+        let ours_next =
+            run && task.halves > 0 && task.halves + 2 >= limit && self.awaits_ours(job, task);
         let full = node.live.len() >= limits::LEASES_PER_NODE_MAX;
         let state = task.state;
-        let (free, prefetches) = (
-            node.free_slots(),
-            node.kind != hearth_wire::record::NodeKind::Local,
-        );
+        let (free, prefetches) = (node.free_slots(), node.kind != NodeKind::Local);
         let fresh = job.fresh == task_id.index.0 && task.history.is_empty();
         let live = task.live;
         let contested = task.other.is_some();

@@ -6,6 +6,7 @@ use hearth_wire::record::{NodeKind, Standing};
 use hearth_wire::{NodeId, Placement, TaskId, TrustPolicy};
 
 use super::{Job, Node, Oracle, Task};
+use crate::world::sim_config;
 
 impl Node {
     /// Whether new work may go there.
@@ -81,6 +82,14 @@ impl Oracle {
     /// have not failed it.
     pub(crate) fn awaits_ours(&self, job: &Job, task: &Task) -> bool {
         !self.had_by_ours(task) && self.ours_take(job)
+    }
+
+    /// Whether a task that has had all its attempts gets no further one: one of ours has had it, or none is
+    /// there and none left so lately that it may come back.
+    pub(crate) fn is_given_up(&self, job: &Job, task: &Task) -> bool {
+        let hold = sim_config().reconnect_millis;
+        let lately = self.ours_left_at.is_some_and(|at| self.at < at + hold);
+        self.had_by_ours(task) || !(lately || self.ours_take(job))
     }
 
     pub(crate) fn had_by_ours(&self, task: &Task) -> bool {

@@ -31,7 +31,7 @@ impl Oracle {
             return;
         };
         let (result, other, halves) = (task.result, task.other, task.halves);
-        let awaits_ours = self.awaits_ours(job, task);
+        let given_up = self.is_given_up(job, task);
         let was_live = attempt.state == AttemptState::Live;
         let digest = report.outcome.digest();
         let blamed = matches!(standing, Standing::Quarantined | Standing::Revoked);
@@ -145,7 +145,7 @@ impl Oracle {
             Verdict::Failed(failure) => {
                 let allowed = match failure {
                     Failure::Attempts => {
-                        digest.is_none() && halves + 2 >= limit * 2 && (ours || !awaits_ours)
+                        digest.is_none() && halves + 2 >= limit * 2 && (ours || given_up)
                     }
                     Failure::Unfit => {
                         matches!(

@@ -90,7 +90,8 @@ impl Oracle {
             node.is_some_and(|node| node.kind != NodeKind::Volunteer)
         };
         let last = task.halves + 2 >= u32::from(job.spec.options.attempts_max) * 2;
-        let ours_next = last && task.halves > 0 && self.awaits_ours(job, task);
+        let spent = task.halves >= u32::from(job.spec.options.attempts_max) * 2;
+        let ours_next = spent || (last && task.halves > 0 && self.awaits_ours(job, task));
         if ours_next || self.in_doubt(job) {
             return idle.map(|(id, _)| *id).find(|id| ours(id)).copied();
         }
