@@ -26,6 +26,17 @@ pub(crate) fn hearth() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What cargo tells us about ourselves is nothing to those below: some build scripts run again when it
+    // is there in one call and not in the next, and half of the workspace is compiled again with them.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|own| name.starts_with(own))
+        {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 
