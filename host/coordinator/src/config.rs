@@ -33,8 +33,6 @@ pub struct CoordinatorConfig {
     pub snapshot_every: Duration,
     /// Bytes after which the journal goes on in another file.
     pub journal_segment_bytes: u64,
-    /// Bytes of old journal files that are kept though nothing needs them: the audit trail of old times.
-    pub journal_archive_bytes_max: u64,
     /// How long a shutdown waits for what is under way.
     pub shutdown_grace: Duration,
     /// Whether the coordinator announces itself on the local network.
@@ -79,7 +77,6 @@ impl CoordinatorConfig {
             disk_reserve_bytes: 256 << 20,
             snapshot_every: Duration::from_secs(20),
             journal_segment_bytes: 64 << 20,
-            journal_archive_bytes_max: 4 << 30,
             shutdown_grace: Duration::from_secs(5),
             announce: false,
             trust_journal_end: false,

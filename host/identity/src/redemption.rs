@@ -61,7 +61,7 @@ impl Redemptions {
             };
         }
         if self.0.len() >= limits::REDEMPTIONS_MAX {
-            self.forget_ended(now);
+            self.0.retain(|_, used| used.expires >= now);
         }
         if self.0.len() >= limits::REDEMPTIONS_MAX {
             return Err(EnrolError::Full);
@@ -88,11 +88,6 @@ impl Redemptions {
         if self.0.get(&redemption.nonce) == Some(redemption) {
             self.0.remove(&redemption.nonce);
         }
-    }
-
-    /// Forgets those whose invitation has ended.
-    pub fn forget_ended(&mut self, now: UnixSeconds) {
-        self.0.retain(|_, used| used.expires >= now);
     }
 
     /// How many are remembered.

@@ -38,7 +38,6 @@ pub(crate) struct CoordinatorFile {
     pub(crate) open_tasks_per_author: u64,
     pub(crate) submissions_per_second: u32,
     pub(crate) blob_gib_max: u64,
-    pub(crate) journal_archive_gib_max: u64,
     pub(crate) shutdown_seconds: u64,
     pub(crate) default_releases: BTreeMap<TaskType, ReleaseId>,
 }
@@ -58,7 +57,6 @@ impl Default for CoordinatorFile {
             open_tasks_per_author: config.open_tasks_per_author,
             submissions_per_second: config.submissions_per_second,
             blob_gib_max: config.blob_bytes_max >> 30,
-            journal_archive_gib_max: config.journal_archive_bytes_max >> 30,
             shutdown_seconds: config.shutdown_grace.as_secs(),
             default_releases: BTreeMap::new(),
         }
@@ -81,11 +79,6 @@ impl CoordinatorFile {
             1..=1_000_000,
         )?;
         within("blob_gib_max", self.blob_gib_max, DISK_GIB)?;
-        within(
-            "journal_archive_gib_max",
-            self.journal_archive_gib_max,
-            0..=*DISK_GIB.end(),
-        )?;
         within("shutdown_seconds", self.shutdown_seconds, GRACE_SECONDS)
     }
 }
@@ -128,7 +121,6 @@ pub(crate) fn coordinator_template(listen: SocketAddr) -> String {
         open_tasks_per_author,
         submissions_per_second,
         blob_gib_max,
-        journal_archive_gib_max,
         shutdown_seconds,
         default_releases: _,
     } = CoordinatorFile::default();
@@ -159,11 +151,6 @@ listen = [\"{listen}\"]
 
 # Disk for components, inputs and outputs, GiB.
 # blob_gib_max = {blob_gib_max}
-
-# Disk for the old part of the journal, which is kept only so that it can be read, GiB. Snapshots have
-# taken its place; what is beyond is removed, the oldest first. Files in data/journal/archive may be
-# moved away at any time.
-# journal_archive_gib_max = {journal_archive_gib_max}
 
 # How long a shutdown waits for what is under way.
 # shutdown_seconds = {shutdown_seconds}

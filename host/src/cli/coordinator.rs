@@ -140,7 +140,6 @@ fn configuration(
     config.open_tasks_per_author = file.open_tasks_per_author;
     config.submissions_per_second = file.submissions_per_second;
     config.blob_bytes_max = file.blob_gib_max.saturating_mul(1 << 30);
-    config.journal_archive_bytes_max = file.journal_archive_gib_max.saturating_mul(1 << 30);
     config.shutdown_grace = Duration::from_secs(file.shutdown_seconds);
     config.announce = file.announce;
     config.trust_journal_end = args.trust_journal_end;

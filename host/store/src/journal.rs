@@ -339,6 +339,16 @@ impl Journal {
         Ok(self.written.seq)
     }
 
+    /// Removes segments of which no record after `seq` is needed; gives back how many. The segment
+    /// being written always stays.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub fn cut_before(&mut self, seq: Seq) -> Result<usize, StoreError> {
+        self.shared.cut_before(seq)
+    }
+
     fn push(&mut self, record: &[u8]) -> Entry {
         let size = RECORD_HEADER + record.len();
         if let Some((start, _)) = self.open
@@ -415,7 +425,11 @@ impl Journal {
 
 /// Whether nothing was ever written to a journal but the beginning of its first segment.
 fn is_new(files: &[(String, Option<u64>)], start: Seq) -> bool {
-    let first = segment_name(Seq(start.0 + 1));
+    // A snapshot proves that there was a journal, and so that it had a mark.
+    if start > Seq(0) {
+        return false;
+    }
+    let first = segment_name(Seq(1));
     let mut segments = files
         .iter()
         .filter(|(name, _)| parse_segment_name(name).is_some());

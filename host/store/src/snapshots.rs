@@ -19,8 +19,6 @@ use crate::{DirLock, StoreError};
 const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"HEARTHSN";
 const HEADER: usize = 192;
-/// Snapshots kept: if the newest turns out to be damaged, the one before it still does.
-const KEPT: usize = 2;
 const DIR: &str = "snapshots";
 /// A snapshot that is being written.
 const UNFINISHED: &str = "unfinished";
@@ -34,16 +32,19 @@ pub struct Snapshot {
     pub body: Vec<u8>,
 }
 
-/// The snapshots of a directory: the two newest.
+/// The snapshots of a directory: the newest, and the one that it was made from.
 ///
-/// A snapshot is written beside the others, synced, named, and its name synced, before the oldest goes:
-/// at every moment the disk holds as many whole ones as before. A journal may be cut behind the older of
-/// the two, see [`Snapshots::covered`].
+/// A snapshot is written beside the others, synced, named, and its name synced, before others go: so one
+/// that has been gone on from is there at every moment. They stand beside a whole journal and may all be
+/// removed; a start then takes longer.
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     realm: RealmId,
+    /// Bytes that are left free on the disk: the journal needs them more.
+    reserve: u64,
+    _lock: Option<DirLock>,
 }
 
 impl Snapshots {
@@ -52,8 +53,10 @@ impl Snapshots {
     /// # Errors
     ///
     /// What the system refuses.
-    pub fn open(lock: &DirLock, realm: RealmId) -> Result<Self, StoreError> {
-        Self::open_on(Arc::new(RealDisk), lock.path(), realm)
+    pub fn open(lock: &DirLock, realm: RealmId, reserve: u64) -> Result<Self, StoreError> {
+        let mut snapshots = Self::open_on(Arc::new(RealDisk), lock.path(), realm, reserve)?;
+        snapshots._lock = Some(lock.clone());
+        Ok(snapshots)
     }
 
     /// As [`Snapshots::open`], on any disk. The caller sees to it that nobody else uses `parent`.
@@ -61,25 +64,39 @@ impl Snapshots {
     /// # Errors
     ///
     /// What the system refuses.
-    pub fn open_on(disk: Arc<dyn Disk>, parent: &Path, realm: RealmId) -> Result<Self, StoreError> {
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        parent: &Path,
+        realm: RealmId,
+        reserve: u64,
+    ) -> Result<Self, StoreError> {
         let dir = parent.join(DIR);
         disk.create_dir(&dir)
             .and_then(|()| disk.sync_dir(parent))
             .map_err(|error| StoreError::io("making", &dir, error))?;
-        Ok(Self { disk, dir, realm })
+        // Of a process that was killed; the journal may need the room at once.
+        let _ = disk.remove(&dir.join(UNFINISHED));
+        Ok(Self {
+            disk,
+            dir,
+            realm,
+            reserve,
+            _lock: None,
+        })
     }
 
-    /// The snapshots that are there, the newest first, by the newest record in each. Whether one can be
-    /// used is known when it is read.
+    /// The snapshots that are there, the newest first, by the newest record in each, with the length of
+    /// its file. Whether one can be used is known when it is read.
     ///
     /// # Errors
     ///
     /// What the system refuses.
-    pub fn list(&self) -> Result<Vec<Seq>, StoreError> {
+    pub fn list(&self) -> Result<Vec<(Seq, u64)>, StoreError> {
         let names = self.disk.list(&self.dir);
         let names = names.map_err(|error| StoreError::io("listing", &self.dir, error))?;
         let names = names.iter().rev();
-        Ok(names.filter_map(|(name, _)| parse(name)).collect())
+        let found = names.filter_map(|(name, len)| Some((parse(name)?, len.unwrap_or(0))));
+        Ok(found.collect())
     }
 
     /// The snapshot up to `seq`.
@@ -119,14 +136,26 @@ impl Snapshots {
         Ok(Snapshot { start, body })
     }
 
-    /// Writes a snapshot and removes those that are too many.
+    /// Writes a snapshot that was made from the one up to `from` (zero if from none), and removes all but
+    /// these two.
     ///
     /// # Errors
     ///
-    /// A full disk and what else the system refuses. The snapshots that were there stay.
-    pub fn write(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+    /// [`StoreError::Reserve`], a full disk, and what else the system refuses. The snapshots that were
+    /// there stay.
+    pub fn write(&self, snapshot: &Snapshot, from: Seq) -> Result<(), StoreError> {
+        let free = self.disk.free_bytes(&self.dir);
+        let free = free.map_err(|error| StoreError::io("looking at", &self.dir, error))?;
+        if free < self.reserve.saturating_add(snapshot.body.len() as u64) {
+            return Err(StoreError::Reserve {
+                path: self.dir.clone(),
+                free,
+                reserve: self.reserve,
+            });
+        }
         let unfinished = self.dir.join(UNFINISHED);
-        let path = self.path(snapshot.start.seq);
+        let seq = snapshot.start.seq;
+        let path = self.path(seq);
         let written = self.write_beside(snapshot, &unfinished).and_then(|()| {
             self.disk
                 .rename(&unfinished, &path)
@@ -138,27 +167,16 @@ impl Snapshots {
             let _ = self.disk.remove(&unfinished);
             return Err(error);
         }
-        for old in self.list()?.into_iter().skip(KEPT) {
-            let path = self.path(old);
-            self.disk
-                .remove(&path)
-                .and_then(|()| self.disk.sync_dir(&self.dir))
-                .map_err(|error| StoreError::io("removing", &path, error))?;
+        for (old, _) in self.list()? {
+            if old != seq && old != from {
+                let path = self.path(old);
+                self.disk
+                    .remove(&path)
+                    .and_then(|()| self.disk.sync_dir(&self.dir))
+                    .map_err(|error| StoreError::io("removing", &path, error))?;
+            }
         }
         Ok(())
-    }
-
-    /// The newest record that no start needs, whichever of the snapshots can be used: zero as long as there
-    /// are not as many as are kept. The last record of the older one is still needed, because the
-    /// journal's hash behind it tells whether the two belong together.
-    ///
-    /// # Errors
-    ///
-    /// What the system refuses.
-    pub fn covered(&self) -> Result<Seq, StoreError> {
-        let kept = self.list()?;
-        let older = kept.get(KEPT - 1).copied().unwrap_or_default();
-        Ok(Seq(older.0.saturating_sub(1)))
     }
 
     /// The file of the snapshot up to `seq`.

@@ -52,7 +52,7 @@ pub(super) fn open(
     let blobs = store("blobs", config.blob_bytes_max)?;
     let inputs = InputSets::new(store("inputs", config.blob_bytes_max)?);
     let releases = Releases::new(store("releases", RELEASES_BYTES_MAX)?);
-    let snapshots = Snapshots::open(&lock, realm)?;
+    let snapshots = Snapshots::open(&lock, realm, config.disk_reserve_bytes)?;
     let (mut folded, start) = snapshots::newest(&snapshots, realm, &core_config(config))?;
     let journal = JournalConfig {
         segment_bytes: config.journal_segment_bytes,

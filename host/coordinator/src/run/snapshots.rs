@@ -1,6 +1,7 @@
 //! Snapshots: written beside the work, so that a start reads little of the journal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_core::Config;
 use hearth_store::{JournalConfig, Snapshot, Snapshots, Start, StoreError};
@@ -12,6 +13,8 @@ use super::open::core_config;
 use crate::error::CoordinatorError;
 use crate::shell::Shell;
 
+/// How long nothing is tried after a failure.
+const PERIODS_AFTER_FAILURE: u32 = 30;
 /// How much less of a processor a snapshot gets than the work.
 const NICE: i32 = 10;
 
@@ -21,7 +24,7 @@ pub(super) fn newest(
     realm: RealmId,
     config: &Config,
 ) -> Result<(Folded, Start), CoordinatorError> {
-    for seq in snapshots.list()? {
+    for (seq, _) in snapshots.list()? {
         let snapshot = match snapshots.read(seq) {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -30,7 +33,8 @@ pub(super) fn newest(
             }
         };
         match Folded::decode(config.clone(), &snapshot.body) {
-            Ok(folded) => return Ok((folded, snapshot.start)),
+            Ok(folded) if folded.core.seq() == seq => return Ok((folded, snapshot.start)),
+            Ok(_) => tracing::warn!(%seq, "a snapshot of another record is left unread"),
             Err(error) => tracing::warn!(%seq, %error, "a snapshot is left unread"),
         }
     }
@@ -42,7 +46,7 @@ pub(super) fn newest(
 pub(super) async fn keep(shell: Arc<Shell>) {
     let mut shutdown = shell.shutdown.clone();
     // Not at the start itself: others want the machine then.
-    let period = shell.config.snapshot_every;
+    let period = shell.config.snapshot_every.max(Duration::from_millis(1));
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -53,8 +57,9 @@ pub(super) async fn keep(shell: Arc<Shell>) {
         let keeper = Arc::clone(&shell);
         let saved = tokio::task::spawn_blocking(move || save_gently(&keeper)).await;
         if let Ok(Err(error)) = saved {
-            // The journal holds everything all the same, and the next look tries again.
+            // The journal holds everything all the same, and a later look tries again.
             tracing::error!(%error, "no snapshot can be written");
+            ticks.reset_after(period * PERIODS_AFTER_FAILURE);
         }
     }
 }
@@ -77,27 +82,34 @@ fn save_gently(shell: &Shell) -> Result<(), CoordinatorError> {
     })
 }
 
-/// The newest point at which a snapshot may stand, if there is none that far.
+/// The newest point at which a snapshot may stand, if the journal has grown behind the newest snapshot by
+/// as much as that takes: so no more is written for snapshots than for the journal.
 fn due(shell: &Shell) -> Result<Option<Start>, StoreError> {
-    let newest = shell.snapshots.list()?.first().copied().unwrap_or_default();
-    let end = shell.journal.ends().last().copied();
-    Ok(end.filter(|end| end.seq > newest))
+    let (newest, len) = shell.snapshots.list()?.first().copied().unwrap_or_default();
+    let ends = shell.journal.ends();
+    let behind = ends.iter().filter(|end| end.seq > newest).count() as u64;
+    let grown = behind.saturating_mul(shell.config.journal_segment_bytes) >= len;
+    Ok(ends.last().copied().filter(|_| behind > 0 && grown))
 }
 
 /// Makes a snapshot as a start would make its state: from the newest one and the journal behind it. So
-/// the loop is not held up for a moment, nothing is kept twice in between, and each snapshot has been
-/// gone on from before the journal is cut behind it. The price is a second state in memory while this
-/// lasts, and folding every record a second time.
+/// the loop is not held up for a moment, nothing is kept twice in between, and each snapshot is gone on
+/// from at least once while there is another. The price is a second state in memory while this lasts, and
+/// folding every record a second time.
 fn save(shell: &Shell, end: Start) -> Result<(), CoordinatorError> {
-    let (mut folded, _) = newest(&shell.snapshots, shell.realm, &core_config(&shell.config))?;
-    folded.replay_to(&shell.journal, end.seq)?;
+    let (mut folded, from) = newest(&shell.snapshots, shell.realm, &core_config(&shell.config))?;
+    let stop = || shell.shutdown.is_requested();
+    if !folded.replay_to(&shell.journal, end.seq, stop)? {
+        return Ok(());
+    }
     let body = folded.encode();
-    let shown = folded.oldest_shown();
     drop(folded);
-    shell.snapshots.write(&Snapshot { start: end, body })?;
-    let moved = shell.journal.archive(shell.snapshots.covered()?, shown)?;
-    let archive = shell.config.journal_archive_bytes_max;
-    let removed = shell.journal.trim_archive(archive)?;
-    tracing::info!(seq = %end.seq, moved, removed, "snapshot written, segments archived and removed");
+    if stop() {
+        return Ok(());
+    }
+    let bytes = body.len();
+    let snapshot = Snapshot { start: end, body };
+    shell.snapshots.write(&snapshot, from.seq)?;
+    tracing::info!(seq = %end.seq, bytes, "snapshot written");
     Ok(())
 }

@@ -528,17 +528,6 @@ impl State {
         }
     }
 
-    /// Where the oldest record is that an outcome or a checkpoint is read from.
-    pub(crate) fn oldest_shown(&self) -> Option<Position> {
-        let tasks = self.jobs.values().flat_map(|job| &job.tasks);
-        let outcomes = tasks.filter_map(TaskView::outcome);
-        let candidates = self.candidates.values().flatten();
-        outcomes
-            .chain(candidates.map(|candidate| candidate.position))
-            .chain(self.checkpoints.values().copied())
-            .min()
-    }
-
     fn forget_job(&mut self, job: JobId) {
         let Some(view) = self.jobs.remove(&job) else {
             return;

@@ -85,26 +85,6 @@ impl Reader {
         self.shared.ends()
     }
 
-    /// Moves segments into the folder `archive` that nobody needs: no start, because all their records
-    /// are covered by `seq`, and no reader, because they end at `position` or before it. Gives back how
-    /// many. The newest segment always stays.
-    ///
-    /// # Errors
-    ///
-    /// What the system refuses.
-    pub fn archive(&self, seq: Seq, position: Position) -> Result<usize, StoreError> {
-        self.shared.archive(seq, position)
-    }
-
-    /// Removes the oldest segments of the archive until it has at most `bytes`; gives back how many.
-    ///
-    /// # Errors
-    ///
-    /// What the system refuses.
-    pub fn trim_archive(&self, bytes: u64) -> Result<usize, StoreError> {
-        self.shared.trim_archive(bytes)
-    }
-
     /// All durable records from `seq` on, in order, then those that become durable.
     pub fn replay(&self, seq: Seq) -> Replay {
         Replay {

@@ -1,21 +1,17 @@
 //! What the writer, the syncer and the readers of a journal share.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use hearth_wire::Seq;
 
-use super::format::{Tip, segment_name};
+use super::Start;
+use super::format::Tip;
 use super::mark::Mark;
 use super::scan::Segment;
-use super::{Position, Start};
 use crate::StoreError;
 use crate::disk::{Disk, DiskFile, OpenMode};
-
-/// Where segments go that nobody reads any more: the audit trail of old times.
-const ARCHIVE: &str = "archive";
 
 /// Segments that readers hold open; a follower needs the newest, results are read all over.
 const OPEN_FILES_MAX: usize = 64;
@@ -138,58 +134,27 @@ impl Shared {
         *self.written() = written;
     }
 
-    /// Moves segments to the archive that hold no record behind `seq` and end at `position` or before it.
-    pub(super) fn archive(&self, seq: Seq, position: Position) -> Result<usize, StoreError> {
-        let archive = self.dir.join(ARCHIVE);
-        let mut moved = 0;
+    pub(super) fn cut_before(&self, seq: Seq) -> Result<usize, StoreError> {
+        let mut removed = 0;
         loop {
             let oldest = {
                 let mut segments = self
                     .segments
                     .write()
                     .unwrap_or_else(PoisonError::into_inner);
-                let unneeded = segments.get(1).is_some_and(|second| {
-                    let header = &second.header;
-                    header.first.0 <= seq.0.saturating_add(1) && header.position <= position.0
-                });
-                if !unneeded {
-                    break;
+                match segments.get(1) {
+                    Some(second) if second.header.first.0 <= seq.0.saturating_add(1) => {
+                        segments.remove(0)
+                    }
+                    _ => break,
                 }
-                segments.remove(0)
             };
             lock(&self.files).retain(|(first, _)| *first != oldest.header.first);
-            let to = archive.join(segment_name(oldest.header.first));
             // Each name goes before the next one, so that a crash leaves no gap.
             self.disk
-                .create_dir(&archive)
-                .and_then(|()| self.disk.rename(&oldest.path, &to))
-                .and_then(|()| self.disk.sync_dir(&archive))
+                .remove(&oldest.path)
                 .and_then(|()| self.disk.sync_dir(&self.dir))
-                .map_err(|error| StoreError::io("archiving", &oldest.path, error))?;
-            moved += 1;
-        }
-        Ok(moved)
-    }
-
-    /// Removes the oldest segments of the archive until it has at most `bytes`.
-    pub(super) fn trim_archive(&self, bytes: u64) -> Result<usize, StoreError> {
-        let archive = self.dir.join(ARCHIVE);
-        let names = match self.disk.list(&archive) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-            names => names.map_err(|error| StoreError::io("listing", &archive, error))?,
-        };
-        let segments = names.iter().filter_map(|(name, len)| Some((name, (*len)?)));
-        let mut used: u64 = segments.clone().map(|(_, len)| len).sum();
-        let mut removed = 0;
-        for (name, len) in segments {
-            if used <= bytes {
-                break;
-            }
-            let path = archive.join(name);
-            self.disk
-                .remove(&path)
-                .map_err(|error| StoreError::io("removing", &path, error))?;
-            used -= len;
+                .map_err(|error| StoreError::io("removing", &oldest.path, error))?;
             removed += 1;
         }
         Ok(removed)

@@ -4,7 +4,7 @@ use hearth_wire::{Digest, Seq};
 
 use super::{config, disk, open, open_with, record, records, root};
 use crate::faulty::{Fault, FaultyDisk};
-use crate::{BlobConfig, BlobStore, JournalConfig, PartialName, Position, Start, StoreError};
+use crate::{BlobConfig, BlobStore, JournalConfig, PartialName, Start, StoreError};
 
 const COMMITS: u64 = 12;
 
@@ -148,10 +148,10 @@ fn power_loss_while_old_segments_are_cut_leaves_no_gap() {
             let disk = disk(seed);
             assert!(work(&disk).2.is_none());
             assert!(work(&disk).2.is_none());
-            let (journal, ..) = open(&disk).unwrap();
+            let (mut journal, ..) = open(&disk).unwrap();
             let (seq, hash) = (journal.durable(), journal.hash());
             disk.fault_at(disk.operations() + operation, Fault::PowerLoss);
-            let _ = journal.reader().archive(seq, Position(u64::MAX));
+            let _ = journal.cut_before(seq);
             let disk = disk.after_power_loss(seed);
             let start = Start { seq, hash };
             let config = JournalConfig { start, ..config() };

@@ -7,10 +7,10 @@ use hearth_wire::{Digest, RealmId, Seq};
 
 use super::{config, disk, open, realm, record, records, root};
 use crate::faulty::{Fault, FaultyDisk};
-use crate::{Entry, Journal, JournalConfig, Position, Snapshot, Snapshots, Start, StoreError};
+use crate::{Entry, Journal, JournalConfig, Snapshot, Snapshots, Start, StoreError};
 
 fn snapshots(disk: &FaultyDisk) -> Result<Snapshots, StoreError> {
-    Snapshots::open_on(Arc::new(disk.clone()), &root(), realm())
+    Snapshots::open_on(Arc::new(disk.clone()), &root(), realm(), 0)
 }
 
 fn snapshot(seq: u64) -> Snapshot {
@@ -23,34 +23,54 @@ fn snapshot(seq: u64) -> Snapshot {
     }
 }
 
+fn seqs(store: &Snapshots) -> Vec<Seq> {
+    let found = store.list().unwrap();
+    found.into_iter().map(|(seq, _)| seq).collect()
+}
+
 #[test]
-fn the_two_newest_are_kept_and_read_back() {
+fn the_newest_and_the_one_it_was_made_from_are_kept_and_read_back() {
     let disk = disk(1);
     let store = snapshots(&disk).unwrap();
-    assert_eq!(store.covered().unwrap(), Seq(0));
-    for seq in [10, 200, 3_000] {
-        store.write(&snapshot(seq)).unwrap();
+    for (seq, from) in [(10, 0), (200, 10), (3_000, 200)] {
+        store.write(&snapshot(seq), Seq(from)).unwrap();
     }
     let store = snapshots(&disk.after_power_loss(1)).unwrap();
-    assert_eq!(store.list().unwrap(), [Seq(3_000), Seq(200)]);
-    // The journal is needed behind the older one: the newer one may be damaged.
-    assert_eq!(store.covered().unwrap(), Seq(199));
+    assert_eq!(seqs(&store), [Seq(3_000), Seq(200)]);
     for seq in [200, 3_000] {
         assert_eq!(store.read(Seq(seq)).unwrap(), snapshot(seq));
     }
+    // The newest could not be gone on from: the one that could stays in its place.
     let empty = Snapshot {
         body: Vec::new(),
         ..snapshot(3_001)
     };
-    store.write(&empty).unwrap();
+    store.write(&empty, Seq(200)).unwrap();
+    assert_eq!(seqs(&store), [Seq(3_001), Seq(200)]);
     assert_eq!(store.read(Seq(3_001)).unwrap(), empty);
+}
+
+#[test]
+fn the_disks_reserve_is_left_to_the_journal() {
+    let disk = disk(6);
+    disk.set_capacity(10_000);
+    let on = Arc::new(disk.clone());
+    let store = Snapshots::open_on(on, &root(), realm(), 8_000).unwrap();
+    store.write(&snapshot(1), Seq(0)).unwrap();
+    let large = Snapshot {
+        body: vec![7; 2_000],
+        ..snapshot(2)
+    };
+    let error = store.write(&large, Seq(1)).unwrap_err();
+    assert!(matches!(error, StoreError::Reserve { .. }), "{error}");
+    assert_eq!(seqs(&store), [Seq(1)]);
 }
 
 #[test]
 fn damage_anywhere_is_told_with_the_files_name() {
     let disk = disk(2);
     let store = snapshots(&disk).unwrap();
-    store.write(&snapshot(7)).unwrap();
+    store.write(&snapshot(7), Seq(0)).unwrap();
     let path = store.path(Seq(7));
     let whole = store.read(Seq(7)).unwrap().body.len() + 192;
     for at in 0..whole {
@@ -74,8 +94,8 @@ fn damage_anywhere_is_told_with_the_files_name() {
     disk.tamper(&path, |bytes| bytes.push(0));
     assert!(store.read(Seq(7)).is_err());
     let other = RealmId(Digest::of(b"another realm"));
-    let theirs = Snapshots::open_on(Arc::new(disk.clone()), &root(), other).unwrap();
-    theirs.write(&snapshot(9)).unwrap();
+    let theirs = Snapshots::open_on(Arc::new(disk.clone()), &root(), other, 0).unwrap();
+    theirs.write(&snapshot(9), Seq(7)).unwrap();
     let error = store.read(Seq(9)).unwrap_err();
     assert!(matches!(error, StoreError::WrongRealm { .. }), "{error}");
 }
@@ -89,11 +109,11 @@ fn a_fault_at_any_operation_costs_at_most_the_new_one() {
             for seed in 0..20 {
                 let disk = disk(seed);
                 let store = snapshots(&disk).unwrap();
-                store.write(&snapshot(1)).unwrap();
-                store.write(&snapshot(2)).unwrap();
+                store.write(&snapshot(1), Seq(0)).unwrap();
+                store.write(&snapshot(2), Seq(1)).unwrap();
                 disk.set_short_writes(seed.is_multiple_of(2));
                 disk.fault_at(disk.operations() + operation, fault);
-                let done = store.write(&snapshot(3));
+                let done = store.write(&snapshot(3), Seq(2));
                 // One that did not come does not come later.
                 disk.fault_at(u64::MAX, fault);
                 let disk = match fault {
@@ -102,7 +122,7 @@ fn a_fault_at_any_operation_costs_at_most_the_new_one() {
                 };
                 let what = format!("{fault:?} {operation} {seed}: {done:?}");
                 let store = snapshots(&disk).unwrap();
-                let kept = store.list().unwrap();
+                let kept = seqs(&store);
                 assert!(kept.len() >= 2, "{what}: {kept:?}");
                 for seq in &kept {
                     assert_eq!(store.read(*seq).unwrap(), snapshot(seq.0), "{what}");
@@ -110,8 +130,8 @@ fn a_fault_at_any_operation_costs_at_most_the_new_one() {
                 assert!(done.is_err() || kept[0] == Seq(3), "{what}");
                 losses += u32::from(done.is_err());
                 written += u32::from(done.is_ok());
-                store.write(&snapshot(4)).unwrap();
-                assert_eq!(store.list().unwrap()[0], Seq(4), "{what}");
+                store.write(&snapshot(4), Seq(2)).unwrap();
+                assert_eq!(seqs(&store), [Seq(4), Seq(2)], "{what}");
             }
         }
     }
@@ -153,53 +173,6 @@ fn a_journal_begins_at_every_end_of_a_segment_and_readers_see_what_was_before() 
         let mut replay = reader.replay(Seq(1));
         assert_eq!(replay.next_entry().unwrap().unwrap().1, records(0, 1)[0]);
     }
-}
-
-#[test]
-fn what_nobody_needs_goes_to_the_archive_and_the_archive_is_bounded() {
-    let disk = disk(5);
-    let (mut journal, ..) = open(&disk).unwrap();
-    let mut positions = Vec::new();
-    for number in 0..100 {
-        positions.push(journal.append(&[record(number)]).unwrap()[0].position);
-        journal.commit().unwrap();
-    }
-    let reader = journal.reader();
-    let ends = reader.ends();
-    let last = *ends.last().unwrap();
-    // A reader needs the tenth record; then no one does.
-    assert_eq!(reader.archive(last.seq, positions[0]).unwrap(), 0);
-    let first = ends.iter().filter(|end| end.seq <= Seq(9)).count();
-    assert_eq!(reader.archive(last.seq, positions[9]).unwrap(), first);
-    assert_eq!(reader.read_at(positions[9]).unwrap(), record(9));
-    let covered = Seq(ends[first + 1].seq.0 - 1);
-    assert_eq!(reader.archive(covered, Position(u64::MAX)).unwrap(), 1);
-    let rest = reader.archive(Seq(1_000), Position(u64::MAX)).unwrap();
-    assert_eq!(reader.ends(), []);
-    assert!(matches!(
-        reader.read_at(positions[9]).unwrap_err(),
-        StoreError::Position(_)
-    ));
-    drop(journal);
-
-    // Readers of a later start go on behind it, and the archive holds all that went there.
-    let disk = disk.after_power_loss(5);
-    let archive = root().join("journal").join("archive");
-    let files = || crate::Disk::list(&disk, &archive).unwrap();
-    assert_eq!(files().len(), first + 1 + rest);
-    let config = JournalConfig {
-        start: last,
-        ..config()
-    };
-    let visit = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
-    let on = Arc::new(disk.clone());
-    let (journal, _) = Journal::open_on(on, root(), config, visit).unwrap();
-    let reader = journal.reader();
-    assert_eq!(reader.trim_archive(2_500).unwrap(), first + 1 + rest - 2);
-    assert_eq!(reader.trim_archive(2_500).unwrap(), 0);
-    let used: u64 = files().iter().filter_map(|(_, len)| *len).sum();
-    assert!(used <= 2_500, "{used}");
-    assert_eq!(reader.trim_archive(0).unwrap(), 2);
 }
 
 /// A snapshot whose journal lost its end, or that is another history's.
