@@ -68,7 +68,7 @@ struct Inner {
     config: BlobConfig,
     used: Mutex<u64>,
     partials: Mutex<BTreeMap<PartialName, PartialState>>,
-    /// Uploads that ended well, newest last: as many as may be open.
+    /// Uploads that ended well, the first to have done so in front: as many as may be open.
     ended: Mutex<VecDeque<PartialName>>,
     /// Uploads beside another of the same name, which nobody can go on with.
     beside: AtomicUsize,

@@ -112,8 +112,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a directory, or makes one, and reads all of it: `visit` sees each
-    /// durable record in order.
+    /// Opens the journal of a directory, or makes one, and reads it: `visit` sees each durable record
+    /// behind [`JournalConfig::start`] in order.
     ///
     /// # Errors
     ///

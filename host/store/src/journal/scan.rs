@@ -136,7 +136,8 @@ impl Scan<'_> {
         }
         if !segments.is_empty() && !self.met {
             let problem = format!(
-                "another history than the one up to record {}",
+                "another history than that of the snapshot up to record {}: without the folder \
+                 snapshots beside it, the journal is read alone",
                 self.start.seq
             );
             return Err(StoreError::damaged(self.dir, 0, problem));
