@@ -1,4 +1,10 @@
-//! Fixed fields of file headers.
+//! Fixed fields of file headers, and what they must say in every file.
+
+use std::path::Path;
+
+use hearth_wire::{Digest, RealmId};
+
+use crate::StoreError;
 
 /// Fills an array front to back.
 pub(crate) struct Fields<'a>(pub(crate) &'a mut [u8]);
@@ -20,4 +26,37 @@ impl Reading<'_> {
         self.0 = rest;
         Some(*head)
     }
+}
+
+/// Refuses a file that a newer version wrote.
+pub(crate) fn check_format(path: &Path, found: u32, supported: u32) -> Result<(), StoreError> {
+    if found <= supported {
+        return Ok(());
+    }
+    Err(StoreError::Format {
+        path: path.to_owned(),
+        found,
+        supported,
+    })
+}
+
+/// Refuses a file of another realm, and one that is encrypted.
+pub(crate) fn check_ours(
+    path: &Path,
+    expected: RealmId,
+    found: RealmId,
+    key: Digest,
+) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    if found != expected {
+        return Err(StoreError::WrongRealm {
+            path,
+            expected,
+            found,
+        });
+    }
+    if key != Digest::default() {
+        return Err(StoreError::Encrypted { path, key });
+    }
+    Ok(())
 }

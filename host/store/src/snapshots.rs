@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hearth_wire::{Digest, Hasher, RealmId, Seq};
 
 use crate::disk::{Disk, OpenMode, RealDisk, read_full, write_full};
-use crate::fields::{Fields, Reading};
+use crate::fields::{Fields, Reading, check_format, check_ours};
 use crate::journal::Start;
 use crate::{DirLock, StoreError};
 
@@ -213,30 +213,14 @@ impl Snapshots {
             Some((magic, format, key, realm, start, len, digest, hash))
         };
         let (magic, format, key, realm, start, len, digest, hash) = read().ok_or_else(broken)?;
-        let path = || path.to_owned();
         if &magic != MAGIC {
             return Err(broken());
         }
-        if format > FORMAT {
-            return Err(StoreError::Format {
-                path: path(),
-                found: format,
-                supported: FORMAT,
-            });
-        }
+        check_format(path, format, FORMAT)?;
         if hash != hash_of(&bytes[..HEADER - 32]) {
             return Err(broken());
         }
-        if realm != self.realm {
-            return Err(StoreError::WrongRealm {
-                path: path(),
-                expected: self.realm,
-                found: realm,
-            });
-        }
-        if key != Digest::default() {
-            return Err(StoreError::Encrypted { path: path(), key });
-        }
+        check_ours(path, self.realm, realm, key)?;
         Ok((start, len, digest))
     }
 }

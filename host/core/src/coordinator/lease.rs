@@ -108,7 +108,8 @@ impl Coordinator {
 
     /// Whether a node may have a task that waits again.
     ///
-    /// Its last attempt is for one of our own nodes ([`Coordinator::awaits_ours`]).
+    /// Its last attempt is for one of our own nodes ([`Coordinator::awaits_ours`]), and so is one beyond
+    /// that.
     ///
     /// A volunteer never gets a task that it failed: with nobody else there the task waits for another
     /// node. Our own nodes (trusted ones, the local host) are the last resort, so one of them gets a

@@ -18,7 +18,7 @@ use std::path::Path;
 use hearth_wire::{Digest, Hasher, RealmId, Seq};
 
 use crate::StoreError;
-use crate::fields::{Fields, Reading};
+use crate::fields::{Fields, Reading, check_format, check_ours};
 
 /// Format of the files that this version writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -118,33 +118,14 @@ impl SegmentHeader {
             Some((magic, format, key, header))
         };
         let (magic, format, key, header) = read().ok_or(HeaderError::Broken)?;
-        let path = || path.to_owned();
         if &magic != SEGMENT_MAGIC {
             return Err(HeaderError::Broken);
         }
-        if format > FORMAT {
-            return Err(HeaderError::Unusable(StoreError::Format {
-                path: path(),
-                found: format,
-                supported: FORMAT,
-            }));
-        }
+        check_format(path, format, FORMAT).map_err(HeaderError::Unusable)?;
         if header.hash != hash_of(&bytes[..SEGMENT_HEADER - 32]) {
             return Err(HeaderError::Broken);
         }
-        if header.realm != expected {
-            return Err(HeaderError::Unusable(StoreError::WrongRealm {
-                path: path(),
-                expected,
-                found: header.realm,
-            }));
-        }
-        if key != Digest::default() {
-            return Err(HeaderError::Unusable(StoreError::Encrypted {
-                path: path(),
-                key,
-            }));
-        }
+        check_ours(path, expected, header.realm, key).map_err(HeaderError::Unusable)?;
         Ok(header)
     }
 }
