@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hearth_wire::record::TaskEnd;
+use hearth_wire::sparse::Blank;
 use hearth_wire::{
     Digest, JobId, KeyId, Millis, NodeId, Priority, ReleaseId, TaskId, TaskIndex, TrustPolicy,
 };
@@ -31,7 +32,7 @@ pub(crate) struct Job {
     /// What a node needs for a run, and for a check.
     pub(crate) shape: ShapeIndex,
     pub(crate) check_shape: Option<ShapeIndex>,
-    #[serde(with = "sparse")]
+    #[serde(with = "hearth_wire::sparse")]
     pub(crate) cells: Vec<Cell>,
     /// Tasks from here on were never leased.
     pub(crate) fresh: u32,
@@ -134,30 +135,9 @@ impl Phase {
     }
 }
 
-/// Cells in snapshots: those that were never leased are all alike, and so only counted.
-mod sparse {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Cell;
-
-    #[derive(Serialize, Deserialize)]
-    struct Cells<T> {
-        count: u32,
-        used: T,
-    }
-
-    pub(super) fn serialize<S: Serializer>(cells: &[Cell], to: S) -> Result<S::Ok, S::Error> {
-        let fresh = cells.iter().rev().take_while(|cell| **cell == Cell::FRESH);
-        let used = &cells[..cells.len() - fresh.count()];
-        let count = cells.len() as u32;
-        Cells { count, used }.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Cell>, D::Error> {
-        let Cells { count, mut used } = Cells::<Vec<Cell>>::deserialize(from)?;
-        used.resize(count as usize, Cell::FRESH);
-        Ok(used)
-    }
+/// In snapshots, tasks that were never leased are only counted.
+impl Blank for Cell {
+    const BLANK: Self = Self::FRESH;
 }
 
 /// A lane of a job: what kind of run waits.

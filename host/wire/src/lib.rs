@@ -27,6 +27,7 @@ pub mod merkle;
 pub mod message;
 pub mod record;
 pub mod runner;
+pub mod sparse;
 pub mod text;
 
 pub use blob::{Blob, Body};

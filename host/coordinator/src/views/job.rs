@@ -20,7 +20,7 @@ pub(crate) struct JobView {
     pub(crate) state: JobState,
     /// Why it failed as a whole.
     pub(crate) failure: Option<Failure>,
-    #[serde(with = "super::task::sparse")]
+    #[serde(with = "hearth_wire::sparse")]
     pub(crate) tasks: Vec<TaskView>,
     pub(crate) counts: JobCounts,
     /// Leases that were granted to get a result, beyond the first of each task.

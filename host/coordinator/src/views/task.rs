@@ -2,6 +2,7 @@
 
 use hearth_store::Position;
 use hearth_wire::api::TaskState;
+use hearth_wire::sparse::Blank;
 use serde::{Deserialize, Serialize};
 
 /// What is kept of one task: 24 bytes, whatever its output is. The outcome stays in the journal.
@@ -99,36 +100,7 @@ impl TaskView {
     }
 }
 
-/// Tasks in snapshots: those of which nothing has happened are all alike, and so only counted.
-pub(super) mod sparse {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::TaskView;
-
-    #[derive(Serialize, Deserialize)]
-    struct Tasks<T> {
-        count: u32,
-        touched: T,
-    }
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        tasks: &[TaskView],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let new = tasks
-            .iter()
-            .rev()
-            .take_while(|task| **task == TaskView::NEW);
-        let touched = &tasks[..tasks.len() - new.count()];
-        let count = tasks.len() as u32;
-        Tasks { count, touched }.serialize(to)
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<TaskView>, D::Error> {
-        let Tasks { count, mut touched } = Tasks::<Vec<TaskView>>::deserialize(from)?;
-        touched.resize(count as usize, TaskView::NEW);
-        Ok(touched)
-    }
+/// In snapshots, tasks of which nothing has happened are only counted.
+impl Blank for TaskView {
+    const BLANK: Self = Self::NEW;
 }
