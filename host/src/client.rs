@@ -171,8 +171,6 @@ fn endpoint(addresses: Vec<String>) -> Result<Endpoint, ClientError> {
 #[derive(Debug, Clone)]
 pub struct Client {
     http: Http,
-    endpoint: Endpoint,
-    tls: ClientTls,
 }
 
 impl Client {
@@ -186,19 +184,8 @@ impl Client {
         let tls = ClientTls::new(identity.ca.server_verifier(), Some(&own))?;
         let endpoint = endpoint(identity.addresses)?;
         Ok(Self {
-            http: Self::connection(&endpoint, &tls),
-            endpoint,
-            tls,
+            http: Http::tls(endpoint, tls, Alpn::Http, ClientLimits::default()),
         })
-    }
-
-    fn connection(endpoint: &Endpoint, tls: &ClientTls) -> Http {
-        Http::tls(
-            endpoint.clone(),
-            tls.clone(),
-            Alpn::Http,
-            ClientLimits::default(),
-        )
     }
 
     /// Hands over a signed release and its component. Both are kept if they are there already.
@@ -309,14 +296,15 @@ impl Client {
         Ok(self.http.delete_json(&format!("/v1/jobs/{job}")).await?)
     }
 
-    /// What happens to a job, as it happens, on a connection of its own.
+    /// What happens to a job, as it happens. The stream ends behind the job's last status; read that far,
+    /// its connection serves the next request.
     ///
     /// # Errors
     ///
     /// When there is no such job, or it is somebody else's.
     pub async fn events(&self, job: JobId) -> Result<JobEvents, ClientError> {
-        let http = Self::connection(&self.endpoint, &self.tls);
-        let events = http.events(&format!("/v1/jobs/{job}/events"), None).await?;
+        let path = format!("/v1/jobs/{job}/events");
+        let events = self.http.events(&path, None).await?;
         Ok(JobEvents { events })
     }
 

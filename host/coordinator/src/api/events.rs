@@ -40,6 +40,9 @@ struct Follower {
     due: Option<Instant>,
     told: Instant,
     last: Option<JobStatus>,
+    /// Every result of a job that has ended was told, or may have been missed. What is shown runs ahead
+    /// of the news: without this, the last status would overtake the last results.
+    heard_end: bool,
     /// What a job waits for may change with the policy.
     policy: watch::Receiver<u64>,
     authority: Authority,
@@ -66,7 +69,7 @@ pub(super) async fn stream(
     })?;
     // Listening begins before the first look, so that nothing falls in between.
     let news = shell.views.listen();
-    jobs::shown(&shell, &caller, job)?;
+    let heard_end = jobs::shown(&shell, &caller, job)?.state != JobState::Open;
     let now = Instant::now();
     let policy = shell.policy_changes.subscribe();
     let follower = Follower {
@@ -76,6 +79,7 @@ pub(super) async fn stream(
         due: Some(now),
         told: now,
         last: None,
+        heard_end,
         policy,
         authority,
         judged: now,
@@ -121,6 +125,7 @@ impl Follower {
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
                         self.shell.metrics.missed_events.add(missed);
                         self.due = Some(Instant::now());
+                        self.heard_end = true;
                         return Some(JobEvent::Resync { missed });
                     }
                     Err(broadcast::error::RecvError::Closed) => return None,
@@ -166,7 +171,11 @@ impl Follower {
             self.over = true;
             return None;
         };
-        self.over = status.state != JobState::Open;
+        let ended = status.state != JobState::Open;
+        if ended && !self.heard_end {
+            return None;
+        }
+        self.over = ended;
         let same = self.last.as_ref().is_some_and(|last| {
             last.counts == status.counts
                 && last.state == status.state
@@ -196,6 +205,14 @@ impl Follower {
             Happening::Changed(job) => {
                 if job == self.job && self.due.is_none() {
                     self.due = Some(self.told + STATUS_EVERY);
+                }
+                None
+            }
+            Happening::Ended(job) => {
+                if job == self.job {
+                    self.heard_end = true;
+                    // What everybody waits for.
+                    self.due = Some(Instant::now());
                 }
                 None
             }

@@ -92,6 +92,8 @@ pub(crate) struct Live {
 pub(crate) enum Happening {
     /// Counts or state moved.
     Changed(JobId),
+    /// The job has ended; what came of its tasks was told before.
+    Ended(JobId),
     /// A task was leased.
     Leased {
         task: TaskId,
@@ -122,6 +124,7 @@ impl State {
         self.seq = entry.seq;
         self.at = record.at;
         let wall = self.wall.unix_millis(entry.position, record.at);
+        let told = news.as_ref().map_or(0, Vec::len);
         let mut tell = |happening: Happening| {
             if let Some(news) = news {
                 news.push(happening);
@@ -277,6 +280,19 @@ impl State {
             | Fact::Resumed { .. }
             | Fact::ModeWanted { .. }
             | Fact::Suspicion { .. } => {}
+        }
+        if let Some(news) = news {
+            let changed = news[told..].iter().filter_map(|happening| match happening {
+                Happening::Changed(job) => Some(*job),
+                _ => None,
+            });
+            let over = |job: &JobId| {
+                self.jobs
+                    .get(job)
+                    .is_some_and(|job| job.state != JobState::Open)
+            };
+            let ended: BTreeSet<_> = changed.filter(over).collect();
+            news.extend(ended.into_iter().map(Happening::Ended));
         }
     }
 

@@ -568,7 +568,7 @@ async fn one_inherited_stream_serves_requests_in_turn() {
 
 #[tokio::test]
 async fn events_come_one_by_one_and_go_on_from_an_id() {
-    let (_state, address, _trigger) = start(State::default());
+    let (state, address, _trigger) = start(State::default());
     let client = client(address);
     let mut events = client.events("/events", None).await.unwrap();
     let mut ids = Vec::new();
@@ -578,7 +578,13 @@ async fn events_come_one_by_one_and_go_on_from_an_id() {
         ids.push(event.id.unwrap());
     }
     assert_eq!(ids, ["1", "2", "3"]);
+    assert!(soon(events.next()).await.is_none());
     let mut events = client.events("/events", Some("2")).await.unwrap();
+    let connections = state.connections.load(Ordering::Relaxed);
+    assert_eq!(
+        connections, 1,
+        "that of the stream that ended is used again"
+    );
     let event = soon(events.next()).await.unwrap().unwrap();
     assert_eq!(event.data, r#"{"n":3}"#);
     let error = client.events("/json", None).await.unwrap_err();

@@ -109,19 +109,18 @@ impl Pool {
         })
     }
 
-    /// Sends `request` on a connection of its own, which is not kept.
+    /// Sends a request whose answer may take as long as it likes: it takes none of the places, and its
+    /// connection is kept like any other once the answer has ended.
     pub(super) async fn send_apart(
         pool: &Arc<Self>,
         request: Request<Upload>,
     ) -> Result<Answer, HttpError> {
         match pool.target {
             Target::Inherited => Self::send(pool, request).await,
-            Target::Tls { .. } | Target::Plain(_) => {
-                let connection = pool.connect().await?;
-                pool.try_on(connection, request)
-                    .await
-                    .map_err(|(error, _)| error)
-            }
+            Target::Tls { .. } | Target::Plain(_) => Ok(Answer {
+                pool: Some(pool.clone()),
+                ..pool.exchange(request).await?
+            }),
         }
     }
 

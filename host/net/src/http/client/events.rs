@@ -23,16 +23,18 @@ pub struct Event {
     pub data: String,
 }
 
-/// A stream of events. Dropping it closes its connection.
+/// A stream of events. Its connection is kept for others once the server has ended the stream; dropping
+/// the stream before that closes it.
 #[derive(Debug)]
 pub struct Events {
-    answer: Answer,
+    /// None when the stream has ended.
+    answer: Option<Answer>,
     parser: Parser,
     silence: Duration,
 }
 
 impl Client {
-    /// The events at `path`, from behind `last_event_id` on. They come on a connection of their own.
+    /// The events at `path`, from behind `last_event_id` on. No other request waits for their end.
     ///
     /// # Errors
     ///
@@ -63,7 +65,7 @@ impl Client {
             return Err(HttpError::Malformed("not a stream of events".to_owned()));
         }
         Ok(Events {
-            answer,
+            answer: Some(answer),
             parser: Parser::default(),
             silence: self.pool.limits.events_silence,
         })
@@ -78,13 +80,17 @@ impl Events {
             if let Some(event) = self.parser.ready.pop_front() {
                 return Some(Ok(event));
             }
-            match self.answer.chunks(u64::MAX, self.silence).next().await {
+            let answer = self.answer.as_mut()?;
+            match answer.chunks(u64::MAX, self.silence).next().await {
                 Ok(Some(bytes)) => {
                     if let Err(error) = self.parser.feed(&bytes) {
                         return Some(Err(error));
                     }
                 }
-                Ok(None) => return None,
+                Ok(None) => {
+                    self.answer.take().map(Answer::finish);
+                    return None;
+                }
                 Err(error) => return Some(Err(error.into())),
             }
         }
