@@ -318,7 +318,7 @@ impl Gates {
         tcp: TcpStream,
         peer_addr: SocketAddr,
         place: OwnedSemaphorePermit,
-        _share: Pending,
+        share: Pending,
     ) -> Result<Accepted, Failure> {
         let start = Instant::now();
         let deadline = start + self.limits.establish;
@@ -356,6 +356,9 @@ impl Gates {
             .map(|leaf| leaf.clone().into_owned());
         if alpn.needs_certificate() && peer_cert_der.is_none() {
             return Err(Failure::Refused);
+        }
+        if peer_cert_der.is_some() {
+            share.ended_well();
         }
         Ok(Accepted {
             peer_addr,
