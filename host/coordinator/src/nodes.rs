@@ -14,7 +14,7 @@ use crate::clock::uptime_millis;
 
 /// A session younger than this since its last sign of life keeps its node to itself: two processes
 /// with one key would otherwise throw each other out for ever.
-const LIVELY_MILLIS: u64 = 2 * limits::HEARTBEAT_MILLIS;
+const LIVELY_MILLIS: u64 = limits::IDLE_HEARTBEAT_MILLIS + limits::HEARTBEAT_MILLIS;
 
 /// One connected node.
 #[derive(Debug)]

@@ -221,6 +221,8 @@ impl<'a> Session<'a> {
         let mut ending = connected.ending();
         let mut shutdown = self.shell.shutdown.clone();
         let mut policy = self.shell.policy_changes.subscribe();
+        // From here on silence is judged by what the node holds.
+        receiver.set_silence(None);
         let mut silence = Silence::new(receiver);
         if let Err(end) = self.hear(first).await {
             return end;
@@ -228,7 +230,12 @@ impl<'a> Session<'a> {
         loop {
             let result = tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => self.obey(command).await,
+                    Some(command) => {
+                        if matches!(command, Command::Grant { .. }) {
+                            silence.leased(receiver);
+                        }
+                        self.obey(command).await
+                    }
                     // The driver dropped the outbox because it was full.
                     None => Err(Refusal::Slow.into()),
                 },
@@ -239,7 +246,10 @@ impl<'a> Session<'a> {
                     }
                     Err(error) => Err(error.into()),
                 },
-                () = sleep_until(silence.look_at) => silence.look(receiver),
+                () = sleep_until(silence.look_at) => {
+                    let holds = self.shell.views.read().has_lease(connected.node);
+                    silence.look(receiver, holds)
+                }
                 reason = asked(&mut ending) => Err(reason.into()),
                 Ok(()) = policy.changed() => self.tell_policy().await,
                 () = shutdown.requested() => Err(Refusal::ShuttingDown.into()),
@@ -260,6 +270,7 @@ impl<'a> Session<'a> {
         CoordinatorMessage::Welcome(Welcome {
             epoch,
             heartbeat_millis: limits::HEARTBEAT_MILLIS as u32,
+            idle_heartbeat_millis: limits::IDLE_HEARTBEAT_MILLIS as u32,
             silence_millis: limits::SILENCE_MILLIS as u32,
             policy: self.shell.trusted().policy.bundle_bytes(),
             unwanted,
@@ -315,40 +326,63 @@ impl<'a> Session<'a> {
 
 /// How long a node has been silent. The receiver cannot tell: it is asked anew whenever something
 /// else happens.
+///
+/// A node that holds nothing says less. It is looked at as often all the same, and is given as long as any
+/// other from the moment on at which it gets a lease.
 struct Silence {
     bytes: u64,
+    since: Instant,
     look_at: Instant,
     suspected: bool,
+    /// Whether it held a lease at the last look, or got one since.
+    holds: bool,
 }
 
 impl Silence {
     const LIMIT: Duration = Duration::from_millis(limits::SILENCE_MILLIS);
+    const IDLE_LIMIT: Duration = Duration::from_millis(limits::IDLE_SILENCE_MILLIS);
     /// A second look, because this task may have been busy while bytes waited to be read.
     const AGAIN: Duration = Duration::from_millis(100);
 
     fn new(receiver: &FromNode) -> Self {
+        let now = Instant::now();
         Self {
             bytes: receiver.received_bytes(),
-            look_at: Instant::now() + Self::LIMIT,
+            since: now,
+            look_at: now + Self::LIMIT,
             suspected: false,
+            holds: true,
         }
     }
 
-    /// Bytes came just now.
+    /// Bytes came just now, or nothing was to be expected before.
     fn broken(&mut self, receiver: &FromNode) {
-        self.bytes = receiver.received_bytes();
-        self.look_at = Instant::now() + Self::LIMIT;
-        self.suspected = false;
+        let holds = self.holds;
+        *self = Self::new(receiver);
+        self.holds = holds;
     }
 
-    fn look(&mut self, receiver: &FromNode) -> Result<(), End> {
-        let bytes = receiver.received_bytes();
-        if bytes != self.bytes {
-            *self = Self::new(receiver);
+    /// The node gets a lease.
+    fn leased(&mut self, receiver: &FromNode) {
+        if !std::mem::replace(&mut self.holds, true) {
+            self.broken(receiver);
+        }
+    }
+
+    fn look(&mut self, receiver: &FromNode, holds: bool) -> Result<(), End> {
+        self.holds = holds;
+        if receiver.received_bytes() != self.bytes {
+            self.broken(receiver);
+            return Ok(());
+        }
+        let limit = if holds { Self::LIMIT } else { Self::IDLE_LIMIT };
+        let left = limit.saturating_sub(self.since.elapsed());
+        if left > Duration::ZERO {
+            self.look_at = Instant::now() + left.min(Self::LIMIT);
             return Ok(());
         }
         if self.suspected {
-            return Err(SocketError::Silent { limit: Self::LIMIT }.into());
+            return Err(SocketError::Silent { limit }.into());
         }
         self.suspected = true;
         self.look_at = Instant::now() + Self::AGAIN;

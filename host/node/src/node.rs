@@ -234,6 +234,8 @@ struct Node {
     measured: crate::load::Use,
     round_trip: session::RoundTrip,
     heartbeat: Duration,
+    /// The same while nothing is held.
+    idle_heartbeat: Duration,
     heard: session::Heard,
     timers: Timers,
     drain: Option<Drain>,
@@ -342,6 +344,7 @@ impl Node {
             measured: crate::load::Use::default(),
             round_trip: session::RoundTrip::default(),
             heartbeat: Duration::from_millis(hearth_wire::limits::HEARTBEAT_MILLIS),
+            idle_heartbeat: Duration::from_millis(hearth_wire::limits::IDLE_HEARTBEAT_MILLIS),
             heard: session::Heard::default(),
             timers: Timers {
                 heartbeat: now,
@@ -439,7 +442,13 @@ impl Node {
             self.look_at_owner();
         }
         if self.timers.heartbeat <= now {
-            self.timers.heartbeat = now + self.heartbeat;
+            let idle = self.attempts.is_empty() && self.reports.is_empty();
+            let period = if idle {
+                self.idle_heartbeat
+            } else {
+                self.heartbeat
+            };
+            self.timers.heartbeat = now + period;
             self.listen(now, socket);
             self.expire_leases(now);
             self.beat(now);

@@ -63,10 +63,15 @@ pub const SIGNATURES_MAX: usize = 8;
 /// Bytes of one signed manifest.
 pub const MANIFEST_BYTES_MAX: usize = 16 * KIB;
 
-/// Heartbeat period of a node.
+/// Heartbeat period of a node that holds leases or reports.
 pub const HEARTBEAT_MILLIS: u64 = 500;
-/// A connection that is silent this long is lost: three missed heartbeats and a little for jitter.
+/// The same of one that holds nothing: nobody waits for it, and thousands of them must cost next to nothing.
+pub const IDLE_HEARTBEAT_MILLIS: u64 = 2_000;
+/// A connection that is silent this long is lost: three missed heartbeats and a little for jitter. Measured
+/// from the lease on if the node held nothing before.
 pub const SILENCE_MILLIS: u64 = 1_600;
+/// The same for a node that holds nothing.
+pub const IDLE_SILENCE_MILLIS: u64 = 3 * IDLE_HEARTBEAT_MILLIS + 100;
 /// From the accept of a TCP connection until the peer's first valid message.
 pub const ESTABLISH_MILLIS: u64 = 10_000;
 /// Connections in handshake at once; each costs a TLS state and a task.

@@ -244,8 +244,10 @@ pub struct CheckpointReport {
 pub struct Welcome {
     /// The coordinator's epoch; a node refuses one below the highest it has seen.
     pub epoch: Epoch,
-    /// Heartbeat period, in milliseconds.
+    /// Heartbeat period while the node holds leases or reports, in milliseconds.
     pub heartbeat_millis: u32,
+    /// Heartbeat period while it holds nothing, in milliseconds.
+    pub idle_heartbeat_millis: u32,
     /// Silence after which either side gives the connection up, in milliseconds.
     pub silence_millis: u32,
     /// The realm's signed policy: the node keeps the newest that it has seen.

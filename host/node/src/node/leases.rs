@@ -69,6 +69,9 @@ impl Node {
     ///
     /// What the coordinator did against the protocol.
     pub(super) fn on_leases(&mut self, leases: Vec<Lease>) -> Result<(), Breach> {
+        // Whoever leases to an idle node listens more closely from now on.
+        let soon = Instant::now() + self.heartbeat;
+        self.timers.heartbeat = self.timers.heartbeat.min(soon);
         leases
             .into_iter()
             .try_for_each(|lease| self.on_lease(lease))

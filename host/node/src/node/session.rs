@@ -255,8 +255,9 @@ impl Node {
         if again {
             return Ok(());
         }
-        let period = welcome.heartbeat_millis.clamp(100, 10_000);
-        self.heartbeat = Duration::from_millis(period.into());
+        let period = |millis: u32| Duration::from_millis(millis.clamp(100, 10_000).into());
+        self.heartbeat = period(welcome.heartbeat_millis);
+        self.idle_heartbeat = period(welcome.idle_heartbeat_millis).max(self.heartbeat);
         let silence = u64::from(welcome.silence_millis).clamp(SILENCE_MILLIS, 60_000);
         if let Some(socket) = socket {
             socket.set_silence(None);

@@ -146,6 +146,7 @@ impl Realm {
                 incarnation: 55,
             },
             heartbeat_millis: 100,
+            idle_heartbeat_millis: 100,
             silence_millis: 2_000,
             policy: self.dir.policy_state().unwrap().bundle_bytes(),
             unwanted: Vec::new(),
