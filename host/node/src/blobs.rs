@@ -6,18 +6,29 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use hearth_wire::Digest;
+
+/// How long a pinned blob that was seen on the disk is taken to be there. Nothing of ours drops it, and tasks
+/// of one component come by the thousand each second.
+const SEEN_FOR: Duration = Duration::from_secs(1);
 
 /// A bounded directory of blobs. What is pinned stays; of the rest the least recently used goes.
 #[derive(Debug)]
 pub(crate) struct Blobs {
     dir: PathBuf,
     bytes_max: u64,
-    pins: Mutex<HashMap<Digest, u32>>,
+    pins: Mutex<HashMap<Digest, Pinned>>,
     /// One fetch per blob at a time.
     fetching: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Pinned {
+    count: u32,
+    /// When it was last found, and its length.
+    seen: Option<(Instant, u64)>,
 }
 
 /// Keeps a blob from being dropped.
@@ -30,9 +41,9 @@ pub(crate) struct Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut pins = lock(&self.blobs.pins);
-        if let Some(count) = pins.get_mut(&self.digest) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(pinned) = pins.get_mut(&self.digest) {
+            pinned.count -= 1;
+            if pinned.count == 0 {
                 pins.remove(&self.digest);
             }
         }
@@ -59,7 +70,7 @@ impl Blobs {
     }
 
     pub(crate) fn pin(self: &Arc<Self>, digest: Digest) -> Pin {
-        *lock(&self.pins).entry(digest).or_default() += 1;
+        lock(&self.pins).entry(digest).or_default().count += 1;
         Pin {
             blobs: Arc::clone(self),
             digest,
@@ -78,6 +89,19 @@ impl Blobs {
             .open(&path)
             .and_then(|file| file.set_modified(SystemTime::now()));
         true
+    }
+
+    /// The same of a blob that is pinned, without asking the disk each time.
+    pub(crate) fn has_pinned(&self, pin: &Pin, len: u64) -> bool {
+        let seen = lock(&self.pins).get(&pin.digest).and_then(|p| p.seen);
+        if seen.is_some_and(|(at, seen)| seen == len && at.elapsed() < SEEN_FOR) {
+            return true;
+        }
+        let has = self.has(&pin.digest, len);
+        if let Some(pinned) = lock(&self.pins).get_mut(&pin.digest) {
+            pinned.seen = has.then(|| (Instant::now(), len));
+        }
+        has
     }
 
     /// Held while a blob is fetched, so that many leases of one release fetch it once.
@@ -173,7 +197,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn room_is_made_from_what_is_not_in_use() {

@@ -198,6 +198,8 @@ struct Timers {
     heartbeat: Instant,
     /// Sign and send reports that are ready.
     flush: Option<Instant>,
+    /// When that was done last.
+    flushed: Instant,
     /// Look at the owner's wishes and the machine.
     owner: Instant,
     /// See whether the certificate must be renewed.
@@ -349,6 +351,7 @@ impl Node {
             timers: Timers {
                 heartbeat: now,
                 flush: None,
+                flushed: now,
                 owner: now,
                 renewal: now,
             },
@@ -391,6 +394,7 @@ impl Node {
                     while let Some(event) = inbox.events.try_next() {
                         self.on_event(event);
                     }
+                    self.flush_if_due(Instant::now());
                 }
                 Some(done) = inbox.done.recv() => self.on_done(done, &mut inbox.socket),
                 () = tokio::time::sleep_until(wake) => self.on_timer(&mut inbox.socket),
@@ -428,15 +432,19 @@ impl Node {
         wake
     }
 
+    fn flush_if_due(&mut self, now: Instant) {
+        if self.timers.flush.is_some_and(|at| at <= now) {
+            self.timers.flush = None;
+            self.flush();
+        }
+    }
+
     fn on_timer(&mut self, socket: &mut Option<Receiver<CoordinatorMessage>>) {
         let now = Instant::now();
         if matches!(self.link, Link::Down(at) if at <= now) {
             self.connect();
         }
-        if self.timers.flush.is_some_and(|at| at <= now) {
-            self.timers.flush = None;
-            self.flush();
-        }
+        self.flush_if_due(now);
         if self.timers.owner <= now {
             self.timers.owner = now + session::OWNER_PERIOD;
             self.look_at_owner();

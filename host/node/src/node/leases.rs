@@ -72,22 +72,27 @@ impl Node {
         // Whoever leases to an idle node listens more closely from now on.
         let soon = Instant::now() + self.heartbeat;
         self.timers.heartbeat = self.timers.heartbeat.min(soon);
-        leases
-            .into_iter()
-            .try_for_each(|lease| self.on_lease(lease))
+        let mut ready = Vec::new();
+        let taken = leases.into_iter().try_for_each(|lease| {
+            ready.extend(self.on_lease(lease)?);
+            Ok(())
+        });
+        self.run(ready);
+        taken
     }
 
-    fn on_lease(&mut self, lease: Lease) -> Result<(), Breach> {
+    /// Gives the run if all that it needs is at hand; otherwise it is gathered first.
+    fn on_lease(&mut self, lease: Lease) -> Result<Option<RunSpec>, Breach> {
         let attempt = lease.attempt;
         // A release travels with the first lease that names it, whatever becomes of that lease.
         let named = self.admission.admit(lease.release, unix_now())?;
         if self.attempts.contains_key(&attempt) {
-            return Ok(());
+            return Ok(None);
         }
         if self.reports.contains_key(&attempt) {
             self.ready.insert(attempt);
             self.flush_soon();
-            return Ok(());
+            return Ok(None);
         }
         let Input {
             media_type, digest, ..
@@ -124,10 +129,10 @@ impl Node {
             (None, Some(manifest), Ok(group)) => (manifest, group),
             (Some(why), _, _) | (None, _, Err(why)) => {
                 self.conclude(attempt, about, why);
-                return Ok(());
+                return Ok(None);
             }
             // No release without a manifest has a good verdict.
-            (None, None, Ok(_)) => return Ok(()),
+            (None, None, Ok(_)) => return Ok(None),
         };
         let deadline = Instant::now() + Duration::from_millis(lease.millis).min(LEASE_MAX);
         let resumed = lease.checkpoint.filter(|checkpoint| {
@@ -164,6 +169,9 @@ impl Node {
                 saving: false,
             },
         );
+        if let Some(gathered) = work::gather_at_once(&self.blobs, &self.budget, &want) {
+            return Ok(self.gathered(attempt, gathered));
+        }
         let (client, blobs) = (self.client.clone(), Arc::clone(&self.blobs));
         let (budget, done) = (Arc::clone(&self.budget), self.done.clone());
         tokio::spawn(async move {
@@ -171,21 +179,29 @@ impl Node {
             // The loop is gone only when the node is.
             let _gone = done.send(Done::Gathered(attempt, gathered)).await;
         });
-        Ok(())
+        Ok(None)
     }
 
     pub(super) fn on_gathered(&mut self, attempt: AttemptId, result: Result<Gathered, String>) {
+        let ready = self.gathered(attempt, result);
+        self.run(ready.into_iter().collect());
+    }
+
+    /// The run of an attempt for which everything is there.
+    fn gathered(
+        &mut self,
+        attempt: AttemptId,
+        result: Result<Gathered, String>,
+    ) -> Option<RunSpec> {
         // It may have been cancelled or run out since.
-        let Some(held) = self.attempts.get_mut(&attempt) else {
-            return;
-        };
+        let held = self.attempts.get_mut(&attempt)?;
         let gathered = match result {
             Ok(gathered) => gathered,
             Err(text) => {
                 let about = held.about;
                 self.attempts.remove(&attempt);
                 self.conclude(attempt, about, Inconclusive::HostFault(text));
-                return;
+                return None;
             }
         };
         let resume = gathered.state.zip(held.resumed.as_ref());
@@ -199,7 +215,7 @@ impl Node {
         }
         held.running = Some((gathered.pin, gathered.permit));
         let manifest = &held.manifest;
-        let spec = RunSpec {
+        Some(RunSpec {
             attempt,
             group: held.group,
             component: manifest.component.digest,
@@ -213,14 +229,24 @@ impl Node {
             resume,
             priority: held.priority,
             deadline: Some(held.deadline.saturating_duration_since(Instant::now())),
-        };
-        let (paused, about) = (held.paused, held.about);
-        for (attempt, error) in self.pool.submit(vec![spec], &self.sink) {
-            self.attempts.remove(&attempt);
-            self.conclude(attempt, about, Inconclusive::HostFault(error.to_string()));
+        })
+    }
+
+    fn run(&mut self, ready: Vec<RunSpec>) {
+        let attempts = ready.iter().map(|run| run.attempt);
+        let is_paused = |attempt: &AttemptId| self.attempts.get(attempt).is_some_and(|a| a.paused);
+        let paused: Vec<_> = attempts.filter(is_paused).collect();
+        for (attempt, error) in self.pool.submit(ready, &self.sink) {
+            if let Some(held) = self.attempts.remove(&attempt) {
+                self.conclude(
+                    attempt,
+                    held.about,
+                    Inconclusive::HostFault(error.to_string()),
+                );
+            }
         }
-        if paused {
-            self.pool.pause(&[attempt]);
+        if !paused.is_empty() {
+            self.pool.pause(&paused);
         }
     }
 

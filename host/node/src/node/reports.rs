@@ -15,8 +15,9 @@ use super::{Me, Node};
 use crate::blobs::Pin;
 use crate::spill::Spilled;
 
-/// A report waits this long for others that end now: one signature then covers them all.
-const FLUSH_DELAY: Duration = Duration::from_millis(2);
+/// Batches follow each other at this distance at least: one signature then covers all that ended
+/// meanwhile. The first report after a pause waits for nobody.
+const FLUSH_PERIOD: Duration = Duration::from_millis(2);
 /// Until the next try when the connection is full, or the disk has to take the reports.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Until an output is handed over again that could not be; doubles each time.
@@ -176,7 +177,7 @@ impl Node {
         if self.ready.len() >= REPORTS_PER_BATCH_MAX && self.link.up().is_some() {
             self.flush();
         } else if self.link.up().is_some() {
-            self.schedule_flush(FLUSH_DELAY);
+            self.schedule_flush(FLUSH_PERIOD.saturating_sub(self.timers.flushed.elapsed()));
         } else {
             // To the disk, which prefers fewer and larger writes.
             self.schedule_flush(RETRY_DELAY);
@@ -197,6 +198,7 @@ impl Node {
             self.spill_everything();
             return;
         };
+        self.timers.flushed = Instant::now();
         self.hand_over_stored();
         while let Some(batch) = self.next_batch() {
             let reports = batch

@@ -77,6 +77,55 @@ pub(super) struct Want {
     pub(super) until: Instant,
 }
 
+impl Want {
+    /// Its share of the budget.
+    fn kib(&self) -> Result<u32, String> {
+        let input_len = match &self.input.source {
+            InputSource::Inline(bytes) => bytes.len() as u64,
+            InputSource::Stored { len } => *len,
+        };
+        let state_len = self.state.as_ref().map_or(0, Body::len);
+        if input_len > INPUT_BYTES_MAX || state_len > STATE_BYTES_MAX {
+            return Err("the lease names an input or a state beyond its limit".to_owned());
+        }
+        Ok(((input_len + state_len) >> 10) as u32 + 1)
+    }
+}
+
+/// What an attempt needs, if all of it is at hand: its component on the disk, the rest in its lease. Most
+/// leases are such, and a task of their own would cost more than they do.
+pub(super) fn gather_at_once(
+    blobs: &Arc<Blobs>,
+    budget: &Arc<Semaphore>,
+    want: &Want,
+) -> Option<Result<Gathered, String>> {
+    let (InputSource::Inline(bytes), None) = (&want.input.source, &want.state) else {
+        return None;
+    };
+    // What is beyond its limit is refused the other way.
+    let kib = want.kib().ok()?;
+    let permit = Arc::clone(budget).try_acquire_many_owned(kib).ok()?;
+    let pin = blobs.pin(want.component.digest);
+    if !blobs.has_pinned(&pin, want.component.len) {
+        return None;
+    }
+    let input = inline(bytes.clone(), &want.input.digest);
+    Some(input.map(|input| Gathered {
+        input,
+        state: None,
+        component: blobs.path(&want.component.digest),
+        pin,
+        permit,
+    }))
+}
+
+fn inline(bytes: Vec<u8>, digest: &Digest) -> Result<Bytes, String> {
+    if Digest::of(&bytes) != *digest || bytes.len() > INLINE_BYTES_MAX {
+        return Err("the input in the lease is not the one that it names".to_owned());
+    }
+    Ok(Bytes::from(bytes))
+}
+
 /// Gathers what an attempt needs.
 pub(super) async fn gather(
     client: Client,
@@ -84,28 +133,14 @@ pub(super) async fn gather(
     budget: Arc<Semaphore>,
     want: Want,
 ) -> Result<Gathered, String> {
-    let input_len = match &want.input.source {
-        InputSource::Inline(bytes) => bytes.len() as u64,
-        InputSource::Stored { len } => *len,
-    };
-    let state_len = want.state.as_ref().map_or(0, Body::len);
-    if input_len > INPUT_BYTES_MAX || state_len > STATE_BYTES_MAX {
-        return Err("the lease names an input or a state beyond its limit".to_owned());
-    }
-    let kib = ((input_len + state_len) >> 10) as u32 + 1;
     let permit = budget
-        .acquire_many_owned(kib)
+        .acquire_many_owned(want.kib()?)
         .await
         .map_err(|_| "the node stops".to_owned())?;
     let pin = blobs.pin(want.component.digest);
     component(&client, &blobs, want.component, want.until).await?;
     let input = match want.input.source {
-        InputSource::Inline(bytes) => {
-            if Digest::of(&bytes) != want.input.digest || bytes.len() > INLINE_BYTES_MAX {
-                return Err("the input in the lease is not the one that it names".to_owned());
-            }
-            Bytes::from(bytes)
-        }
+        InputSource::Inline(bytes) => inline(bytes, &want.input.digest)?,
         InputSource::Stored { len } => {
             let path = format!("/v1/inputs/{}/{}", want.task.job, want.task.index);
             let bytes = fetch(&client, &path, want.input.digest, len, want.until)
