@@ -5,6 +5,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hearth_identity::RealmDir;
+use hearth_store::{DirLock, Journal, JournalConfig};
+use hearth_wire::record::{Fact, Record, Verdict};
+use hearth_wire::{TaskId, codec, limits};
 use serde_json::{Value, json};
 
 use crate::support::{Realm, eventually};
@@ -235,51 +239,102 @@ fn kills_under_load_lose_no_acknowledged_task() {
     let mut realm = Realm::without_local_host();
     let _nodes = [realm.volunteer("ada", &[]), realm.volunteer("grace", &[])];
     let stop = AtomicBool::new(false);
-    let mut restarts = Vec::new();
-    let acknowledged = std::thread::scope(|scope| {
+    let (mut restarts, mut in_recovery) = (Vec::new(), 0);
+    let (acknowledged, seen) = std::thread::scope(|scope| {
         let (client, stop) = (Client::of(&realm), &stop);
+        let reader = Client::of(&realm);
         let load = scope.spawn(move || client.submit_until(stop));
+        let look = scope.spawn(move || reader.look_until(stop));
         for kill in 0..kills {
             // xorshift64*: where in the work the next kill falls.
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;
-            // One kill in eight falls into the recovery from the one before.
-            let pause = if kill % 8 == 7 { seed % 30 } else { seed % 700 };
-            std::thread::sleep(Duration::from_millis(pause));
+            std::thread::sleep(Duration::from_millis(seed % 700));
             realm.coordinator.as_mut().unwrap().kill();
+            // One kill in four is followed by another, into the recovery from the first.
+            if kill % 4 == 3 {
+                let program = std::path::Path::new(crate::support::HEARTH);
+                let mut recovering = realm.spawn_coordinator(program, &["--no-local-host"]);
+                std::thread::sleep(Duration::from_millis(seed / 700 % 60));
+                recovering.kill();
+                in_recovery += 1;
+            }
             let begun = Instant::now();
             realm.start_coordinator(&["--no-local-host"]);
             restarts.push(begun.elapsed().as_secs_f64());
         }
         std::thread::sleep(Duration::from_millis(300));
         stop.store(true, Ordering::Relaxed);
-        load.join().unwrap()
+        (load.join().unwrap(), look.join().unwrap())
     });
     assert!(!acknowledged.is_empty(), "the client got something through");
-    let (mut tasks, mut lost, mut twice) = (0, 0, 0);
+    let (mut tasks, mut lost, mut changed) = (0, 0, 0);
     for (job, expected) in &acknowledged {
         realm.run(&["wait", job, "--timeout", "120"]);
-        let results = realm.json(&["results", job]);
-        let good: Vec<_> = results
+        let results = results(&realm.json(&["results", job]));
+        lost += expected - results.len().min(*expected);
+        changed += seen
             .iter()
-            .filter(|result| result["result"]["metadata"]["outcome"] == "returned")
-            .map(|result| result["index"].as_u64().unwrap())
-            .collect();
-        let different = good.iter().collect::<BTreeSet<_>>().len();
-        lost += expected - different.min(*expected);
-        twice += good.len() - different;
+            .filter(|((of, index), digest)| of == job && results.get(index) != Some(*digest))
+            .count();
         tasks += expected;
     }
+    realm.coordinator.as_mut().unwrap().kill();
+    let twice = accepted(&realm)
+        .values()
+        .filter(|count| **count > 1)
+        .count();
     restarts.sort_by(f64::total_cmp);
     let slowest = restarts.last().copied().unwrap_or_default();
     let figures = json!({
-        "kills": kills, "jobs acknowledged": acknowledged.len(), "tasks acknowledged": tasks,
+        "kills": kills + in_recovery, "kills in recovery": in_recovery,
+        "jobs acknowledged": acknowledged.len(), "tasks acknowledged": tasks,
+        "results seen": seen.len(), "results changed": changed,
         "tasks lost": lost, "tasks twice": twice,
         "restart p50 s": restarts[restarts.len() / 2], "restart max s": slowest,
     });
     println!("figures {figures}");
-    assert_eq!((lost, twice), (0, 0), "lost, accepted twice");
+    assert_eq!(
+        (lost, twice, changed),
+        (0, 0, 0),
+        "lost, accepted twice, changed"
+    );
+}
+
+/// The digest of each output among results as `hearth results` prints them.
+fn results(printed: &[Value]) -> BTreeMap<u64, String> {
+    let returned = printed
+        .iter()
+        .filter(|result| result["result"]["metadata"]["outcome"] == "returned");
+    returned
+        .map(|result| {
+            let digest = result["result"]["metadata"]["output_digest"].as_str();
+            (
+                result["index"].as_u64().unwrap(),
+                digest.unwrap().to_owned(),
+            )
+        })
+        .collect()
+}
+
+/// How often each task was accepted, by the journal's own words.
+fn accepted(realm: &Realm) -> BTreeMap<TaskId, usize> {
+    let dir = RealmDir::open(&realm.dir()).unwrap();
+    let lock = DirLock::acquire(&dir.data_dir()).unwrap();
+    let mut counts = BTreeMap::new();
+    let visit = |_, bytes: &[u8]| {
+        let record: Record = codec::decode(bytes, limits::FRAME_BYTES_MAX)?;
+        if let Fact::Reported { reports, .. } = record.fact {
+            for report in reports {
+                let settled = matches!(report.verdict, Verdict::Settled);
+                *counts.entry(report.task).or_default() += usize::from(settled);
+            }
+        }
+        Ok::<_, codec::DecodeError>(())
+    };
+    Journal::open(&lock, JournalConfig::new(dir.realm()), visit).unwrap();
+    counts
 }
 
 /// Submits small jobs one after another and remembers which were acknowledged.
@@ -302,6 +357,33 @@ impl Client {
             component: crate::support::guest("mersenne"),
             lines: realm.file("load.jsonl", &lines),
         }
+    }
+
+    /// Looks at what there is, and remembers each result that was shown.
+    fn look_until(&self, stop: &AtomicBool) -> BTreeMap<(String, u64), String> {
+        let run = |args: &[&str]| {
+            let mut command = std::process::Command::new(crate::support::HEARTH);
+            command
+                .arg("--json")
+                .args(args)
+                .env("HEARTH_REALM", &self.dir);
+            let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+            let lines = text.lines().map(serde_json::from_str::<Value>);
+            // A coordinator that is killed in the middle cuts the answer off.
+            lines.map_while(Result::ok).collect::<Vec<_>>()
+        };
+        let mut seen = BTreeMap::new();
+        while !stop.load(Ordering::Relaxed) {
+            let list = run(&["jobs"]);
+            let jobs = list.first().and_then(|list| list["jobs"].as_array());
+            let newest = jobs.into_iter().flatten().take(5);
+            for job in newest.filter_map(|job| job["job"].as_str()) {
+                for (index, digest) in results(&run(&["results", job])) {
+                    seen.insert((job.to_owned(), index), digest);
+                }
+            }
+        }
+        seen
     }
 
     /// Job and number of tasks of everything that was acknowledged.

@@ -280,19 +280,25 @@ impl Realm {
     pub(crate) fn start_coordinator_of(&mut self, program: &Path, args: &[&str]) {
         let ready = self.path("ready.json");
         let _ = std::fs::remove_file(&ready);
-        let ready_file = ["coordinator", "--ready-file", ready.to_str().unwrap()];
-        let mut command = self.command_of(program, &ready_file);
-        command
-            .args(args)
-            .stdout(Stdio::null())
-            .stderr(self.log("coordinator"));
-        let mut process = Process(command.spawn().unwrap());
+        let mut process = self.spawn_coordinator(program, args);
         eventually("the coordinator", || {
             let log = || std::fs::read_to_string(self.path("coordinator.log")).unwrap_or_default();
             assert!(process.is_running(), "the coordinator ended\n{}", log());
             ready.exists().then_some(())
         });
         self.coordinator = Some(process);
+    }
+
+    /// Starts a coordinator and does not wait until it is ready.
+    pub(crate) fn spawn_coordinator(&self, program: &Path, args: &[&str]) -> Process {
+        let ready = self.path("ready.json");
+        let ready_file = ["coordinator", "--ready-file", ready.to_str().unwrap()];
+        let mut command = self.command_of(program, &ready_file);
+        command
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(self.log("coordinator"));
+        Process(command.spawn().unwrap())
     }
 
     fn log(&self, name: &str) -> Stdio {

@@ -38,12 +38,15 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "crash",
         &[
             Figure::at_least("kills", value("kills"), "", kills as f64),
+            Figure::info("of them in a recovery", value("kills in recovery"), ""),
             Figure::at_least("jobs acknowledged", value("jobs acknowledged"), "", 1.0),
             Figure::info("tasks acknowledged", value("tasks acknowledged"), ""),
             Figure::at_most("acknowledged tasks lost", value("tasks lost"), "", 0.0),
             Figure::at_most("tasks accepted twice", value("tasks twice"), "", 0.0),
+            Figure::at_least("results that clients saw", value("results seen"), "", 1.0),
+            Figure::at_most("of them lost or changed", value("results changed"), "", 0.0),
             Figure::info("restart p50", value("restart p50 s"), "s"),
-            Figure::info("restart max", value("restart max s"), "s"),
+            Figure::at_most("restart max", value("restart max s"), "s", 3.0),
         ],
     )
 }
