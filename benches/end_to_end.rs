@@ -1,330 +1,260 @@
 //! The whole system on one machine: coordinator, nodes and load over TLS, journal on disk.
 //!
-//! Real processes of the release build, a fresh store, distinct inputs, every output checked. Prints
-//! one JSON array of figures; `cargo xtask bench` judges it. `--quick` does a tenth.
+//! Real processes of this build, distinct inputs, every output checked: rates with and without a sandbox,
+//! latency when idle and under load, and where the time of a task goes. Prints one JSON array of figures;
+//! `cargo xtask bench` judges it. `--quick` does a tenth.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use hearth::client::{Client, ClientIdentity};
-use hearth_net::http::client::UploadSource;
-use hearth_wire::api::{JobState, SubmitJob};
-use hearth_wire::{InputSetWriter, JobId, JobOptions, ReleaseId, UnixSeconds};
-use serde_json::json;
+use hearth::client::Client;
+use hearth_wire::ReleaseId;
+use hearth_wire::api::{JobEvent, JobState};
+use support::jobs::{self, add_inputs, check, ended, submit, submit_inputs};
+use support::process::{cpu_by_thread, descendants};
+use support::puppet::{Answer, Deeds, Puppet, members};
+use support::{Figures, Realm, percentile};
 
-/// Returns its input.
-const ECHO: &str = r#"(module
-  (memory (export "memory") 2)
-  (global $top (mut i32) (i32.const 1024))
-  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-    (local $at i32)
-    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
-    (global.set $top (i32.add (local.get $at) (local.get 3)))
-    (local.get $at))
-  (func (export "hearth:task/runner@0.1.0#run") (param i32 i32 i32 i32) (result i32)
-    (i32.store8 (i32.const 0) (i32.const 0))
-    (i32.store (i32.const 4) (local.get 0))
-    (i32.store (i32.const 8) (local.get 1))
-    (i32.store (i32.const 12) (local.get 2))
-    (i32.store (i32.const 16) (local.get 3))
-    (i32.const 0)))"#;
-
-const HEARTH: &str = env!("CARGO_BIN_EXE_hearth");
-
-/// Ends with the bench.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Realm {
-    folder: tempfile::TempDir,
-    _processes: Vec<Process>,
-    address: String,
-}
-
-impl Realm {
-    /// A coordinator without local host and `nodes` volunteers with one core each.
-    fn start(nodes: usize) -> Self {
-        // Beside the build, which is on a disk: a temporary folder may be in memory, where a sync is free.
-        let parent = Path::new(HEARTH).parent().unwrap();
-        let folder = tempfile::tempdir_in(parent).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut realm = Self {
-            folder,
-            _processes: Vec::new(),
-            address: format!("127.0.0.1:{port}"),
-        };
-        let address = realm.address.clone();
-        realm.ok(&[
-            "init",
-            "--no-passphrase",
-            "--listen",
-            &address,
-            "--address",
-            &address,
-        ]);
-        let ready = realm.path("ready.json");
-        realm.spawn(
-            &[
-                "coordinator",
-                "--no-local-host",
-                "--ready-file",
-                ready.to_str().unwrap(),
-            ],
-            "coordinator",
-        );
-        wait("the coordinator", || ready.exists());
-        for node in 0..nodes {
-            let (name, token) = (format!("node-{node}"), realm.path(&format!("{node}.token")));
-            realm.ok(&["invite", "node", "--out", token.to_str().unwrap()]);
-            let dir = realm.path(&name);
-            let join = [
-                "node", "--join", "--yes", "--name", &name, "--cores", "1", "--memory", "512",
-            ];
-            let rest = [
-                "--dir",
-                dir.to_str().unwrap(),
-                "--token-file",
-                token.to_str().unwrap(),
-            ];
-            realm.spawn(&[&join[..], &rest[..]].concat(), &name);
-        }
-        realm
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(HEARTH);
-        command
-            .args(args)
-            .env("HEARTH_REALM", self.path("realm"))
-            .env("XDG_DATA_HOME", self.path("user"));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        command
-    }
-
-    fn ok(&self, args: &[&str]) {
-        let output = self.command(args).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    fn spawn(&mut self, args: &[&str], name: &str) {
-        let log = std::fs::File::create(self.path(&format!("{name}.log"))).unwrap();
-        self._processes
-            .push(Process(self.command(args).stderr(log).spawn().unwrap()));
-    }
-
-    fn client(&self) -> Client {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
-        Client::new(ClientIdentity::open(&self.path("realm"), UnixSeconds(now)).unwrap()).unwrap()
-    }
-}
-
-fn wait(what: &str, mut ready: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !ready() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "waited for {what}"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// 64 bytes that no other task has.
-fn input(job: u64, task: u64) -> [u8; 64] {
-    let mut bytes = [b'.'; 64];
-    bytes[..8].copy_from_slice(&job.to_le_bytes());
-    bytes[8..16].copy_from_slice(&task.to_le_bytes());
-    bytes
-}
-
-async fn submit(client: &Client, release: ReleaseId, job: u64, tasks: u64) -> JobId {
-    let mut writer = InputSetWriter::new(Vec::new());
-    (0..tasks).for_each(|task| writer.push(&input(job, task)).unwrap());
-    let (inputs, bytes) = writer.finish("application/octet-stream").unwrap();
-    client
-        .add_inputs(&inputs, UploadSource::Bytes(bytes.into()))
-        .await
-        .unwrap();
-    let options = JobOptions::default();
-    client
-        .submit(&SubmitJob {
-            release,
-            inputs,
-            options,
-        })
-        .await
-        .unwrap()
-        .job
-}
-
-async fn ended(client: &Client, job: JobId) {
-    while client.job(job, None).await.unwrap().state == JobState::Open {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Reads every output back and compares it with its input.
-async fn check(client: &Client, job: JobId, number: u64, tasks: u64) {
-    let (mut from, mut seen) = (Some(0), 0);
-    while let Some(start) = from {
-        let page = client.results(job, start).await.unwrap();
-        for result in &page.results {
-            let expected = hearth_wire::Digest::of(&input(number, result.index.into()));
-            assert_eq!(
-                result.result.metadata.output_digest,
-                Some(expected),
-                "task {}",
-                result.index
-            );
-            seen += 1;
-        }
-        from = page.next;
-    }
-    assert_eq!(seen, tasks);
-}
-
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
-}
+/// Tasks of a job that makes load: small, so that the load comes evenly.
+const LOAD_TASKS: u64 = 200;
+/// The share of the full rate that counts as load.
+const LOAD: f64 = 0.7;
 
 #[tokio::main]
 async fn main() {
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let (tasks, probes, rounds) = if quick {
-        (2_000, 50, 1)
-    } else {
-        (20_000, 400, 3)
-    };
-    let realm = Realm::start(2);
-    let client = realm.client();
-    let begun = Instant::now();
-    while client.modes().await.is_ok_and(|modes| modes.volunteers < 2) {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "the nodes did not come"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut figures = Figures::default();
+    if std::env::args().any(|arg| arg == "--rates") {
+        rates(&mut figures).await;
+        return figures.print();
     }
-    let release = release(&realm, &client).await;
+    sandboxed(&mut figures).await;
+    null(&mut figures).await;
+    figures.print();
+}
+
+/// A realm with two nodes that work, and what they ran for how long.
+struct Working {
+    realm: Realm,
+    client: Client,
+    release: ReleaseId,
+    rate: f64,
+}
+
+/// Tasks a second, and where their time goes.
+async fn rates(figures: &mut Figures) -> Working {
+    let (tasks, rounds) = match support::quick() {
+        true => (2_000, 1),
+        false => (20_000, 3),
+    };
+    let mut realm = Realm::new();
+    let coordinator = realm.start_coordinator().id();
+    let nodes = ["one", "two"].map(|name| realm.start_node(name));
+    let nodes = nodes.map(|at| realm.process(at).id());
+    let client = realm.client();
+    realm.volunteers(&client, 2).await;
+    let release = jobs::echo(&realm, &client).await;
     // The first job compiles the component on both nodes.
     let warm = submit(&client, release, 0, 200).await;
     ended(&client, warm).await;
 
+    let before = Cpu::of(coordinator, &nodes);
     let mut rates = Vec::new();
     for round in 1..=rounds {
-        let begun = Instant::now();
-        let job = submit(&client, release, round, tasks).await;
-        ended(&client, job).await;
-        rates.push(tasks as f64 / begun.elapsed().as_secs_f64());
-        check(&client, job, round, tasks).await;
+        rates.push(rate(&client, release, round, tasks).await);
     }
-    rates.sort_by(f64::total_cmp);
-
-    let mut latencies = Vec::new();
-    for probe in 0..probes {
-        let number = 1_000_000 + probe;
-        let mut writer = InputSetWriter::new(Vec::new());
-        writer.push(&input(number, 0)).unwrap();
-        let (inputs, bytes) = writer.finish("application/octet-stream").unwrap();
-        client
-            .add_inputs(&inputs, UploadSource::Bytes(bytes.into()))
-            .await
-            .unwrap();
-        let begun = Instant::now();
-        let accepted = client
-            .submit(&SubmitJob {
-                release,
-                inputs,
-                options: JobOptions::default(),
-            })
-            .await
-            .unwrap();
-        let mut events = client.events(accepted.job).await.unwrap();
-        while let Some(event) = events.next().await {
-            match event.unwrap() {
-                hearth_wire::api::JobEvent::Result(_) => break,
-                hearth_wire::api::JobEvent::Job(status) if status.state != JobState::Open => break,
-                _ => {}
-            }
-        }
-        latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
-        // Each follows its job over a connection of its own, and one network gets 64 new ones a second.
-        drop(events);
-        tokio::time::sleep(Duration::from_millis(16)).await;
+    let spent = Cpu::of(coordinator, &nodes).since(&before, tasks * rounds);
+    let rate = percentile(&mut rates, 0.5);
+    let name = "sandboxed tasks end to end, 64 B, 2 nodes";
+    figures.at_least(name, rate, "1/s", 5_000.0, 20_000.0);
+    spent.tell(figures);
+    Working {
+        realm,
+        client,
+        release,
+        rate,
     }
-    latencies.sort_by(f64::total_cmp);
-    let figure = |figure: &str, value: f64, unit: &str, aim: f64| json!({ "figure": figure, "value": value, "unit": unit, "aim": aim });
-    let latency = |share| percentile(&latencies, share);
-    let figures = [
-        figure(
-            "sandboxed tasks end to end, 64 B, 2 nodes",
-            percentile(&rates, 0.5),
-            "1/s",
-            20_000.0,
-        ),
-        figure(
-            "submit to result, new event stream, p50",
-            latency(0.5),
-            "ms",
-            1.0,
-        ),
-        figure(
-            "submit to result, new event stream, p99",
-            latency(0.99),
-            "ms",
-            3.0,
-        ),
-    ];
-    println!("{}", serde_json::Value::from_iter(figures));
 }
 
-async fn release(realm: &Realm, client: &Client) -> ReleaseId {
-    let expected = hostile::Expected::Returned(b"");
-    let guest = hostile::Guest {
-        name: "echo",
-        wat: ECHO,
-        shape: hostile::Shape::World("task"),
-        expected,
+async fn sandboxed(figures: &mut Figures) {
+    let working = rates(figures).await;
+    let Working {
+        realm,
+        client,
+        release,
+        rate,
+    } = working;
+    let probes = if support::quick() { 50 } else { 400 };
+    let mut idle = Vec::new();
+    for number in 0..probes {
+        idle.push(probe(&client, release, 1_000_000 + number).await);
+    }
+    let (p50, p99) = (percentile(&mut idle, 0.5), percentile(&mut idle, 0.99));
+    figures.at_most("submit to result, idle, p50", p50, "ms", 2.0, 1.0);
+    figures.at_most("submit to result, idle, p99", p99, "ms", 6.0, 3.0);
+
+    let snapshots = realm.dir().join("data/snapshots");
+    let (mut loaded, written) = under_load(&realm, release, rate * LOAD, &snapshots).await;
+    let p99 = percentile(&mut loaded, 0.99);
+    let name = "the same at 70 % load, snapshots beside it, p99";
+    figures.at_most(name, p99, "ms", 30.0, 10.0);
+    figures.info("snapshots written meanwhile", written as f64, "");
+}
+
+/// Tasks a second of one job, whose outputs are checked.
+async fn rate(client: &Client, release: ReleaseId, number: u64, tasks: u64) -> f64 {
+    let begun = Instant::now();
+    let job = submit(client, release, number, tasks).await;
+    ended(client, job).await;
+    let rate = tasks as f64 / begun.elapsed().as_secs_f64();
+    check(client, job, number, tasks).await;
+    rate
+}
+
+/// Milliseconds from the submission of one task until its result is told.
+async fn probe(client: &Client, release: ReleaseId, number: u64) -> f64 {
+    let inputs = add_inputs(client, number, 1).await;
+    let begun = Instant::now();
+    let job = submit_inputs(client, release, inputs).await;
+    let mut events = client.events(job).await.unwrap();
+    let mut millis = None;
+    // To the end, so that the connection serves the next one.
+    while let Some(event) = events.next().await {
+        let told = match event.unwrap() {
+            JobEvent::Result(result) => {
+                let expected = hearth_wire::Digest::of(&jobs::input(number, 0));
+                assert_eq!(result.result.metadata.output_digest, Some(expected));
+                true
+            }
+            JobEvent::Job(status) => status.state != JobState::Open,
+            _ => false,
+        };
+        if told {
+            millis.get_or_insert(begun.elapsed().as_secs_f64() * 1_000.0);
+        }
+    }
+    millis.unwrap()
+}
+
+/// Probes while jobs come at `rate` tasks a second, for as long as it takes until snapshots were written.
+async fn under_load(
+    realm: &Realm,
+    release: ReleaseId,
+    rate: f64,
+    snapshots: &std::path::Path,
+) -> (Vec<f64>, usize) {
+    let (least, most) = match support::quick() {
+        true => (Duration::from_secs(3), Duration::from_secs(3)),
+        false => (Duration::from_secs(30), Duration::from_secs(120)),
     };
-    let component = guest.component().unwrap();
-    let path = realm.path("echo.component.wasm");
-    std::fs::write(&path, &component).unwrap();
-    let bundle = realm.path("echo.hearth");
-    realm.ok(&[
-        "task",
-        "sign",
-        path.to_str().unwrap(),
-        "--out",
-        bundle.to_str().unwrap(),
-    ]);
-    let loaded = hearth::task_tools::load(&bundle).unwrap();
-    client
-        .add_release(loaded.release.as_ref().unwrap(), Bytes::from(component))
-        .await
-        .unwrap()
+    let load = realm.client();
+    let every = Duration::from_secs_f64(LOAD_TASKS as f64 / rate);
+    let load = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(every);
+        let mut number = 2_000_000;
+        loop {
+            ticks.tick().await;
+            number += 1;
+            submit(&load, release, number, LOAD_TASKS).await;
+        }
+    });
+    let client = realm.client();
+    let (begun, mut number) = (Instant::now(), 3_000_000);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut names = || {
+        let entries = std::fs::read_dir(snapshots).into_iter().flatten().flatten();
+        seen.extend(entries.map(|entry| entry.file_name()));
+        seen.len()
+    };
+    let before = names();
+    let mut millis = Vec::new();
+    let enough = |written: usize, begun: Instant| {
+        begun.elapsed() > most || written >= 2 && begun.elapsed() > least
+    };
+    while !enough(names() - before, begun) {
+        number += 1;
+        millis.push(probe(&client, release, number).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    load.abort();
+    (millis, names() - before)
+}
+
+async fn null(figures: &mut Figures) {
+    let (tasks, rounds) = match support::quick() {
+        true => (20_000, 1),
+        false => (100_000, 3),
+    };
+    let mut realm = Realm::new();
+    realm.start_coordinator();
+    let deeds = Arc::new(Deeds::default());
+    for member in members(&realm.dir(), 2) {
+        let puppet = Puppet {
+            member: Arc::new(member),
+            address: realm.address.clone(),
+            slots: 4,
+            answer: Answer::Input,
+            deeds: Arc::clone(&deeds),
+            leases: None,
+        };
+        tokio::spawn(puppet.live());
+    }
+    let client = realm.client();
+    realm.volunteers(&client, 2).await;
+    let release = jobs::echo(&realm, &client).await;
+    let mut rates = Vec::new();
+    for round in 1..=rounds {
+        rates.push(rate(&client, release, round, tasks).await);
+    }
+    let rate = percentile(&mut rates, 0.5);
+    let name = "null tasks end to end, 64 B, 2 nodes";
+    figures.at_least(name, rate, "1/s", 20_000.0, 80_000.0);
+}
+
+/// CPU seconds by stage.
+#[derive(Default)]
+struct Cpu(BTreeMap<&'static str, f64>);
+
+impl Cpu {
+    fn of(coordinator: u32, nodes: &[u32]) -> Self {
+        let mut all = Self::default();
+        for (thread, seconds) in cpu_by_thread(coordinator) {
+            let stage = match thread.as_str() {
+                "hearth-driver" => "core and journal (driver)",
+                "hearth-sync" => "journal (sync)",
+                "hearth-snapshot" => "snapshot",
+                _ => "accept, wire, views (coordinator's workers)",
+            };
+            *all.0.entry(stage).or_default() += seconds;
+        }
+        for node in nodes {
+            *all.0.entry("node").or_default() += cpu_by_thread(*node).values().sum::<f64>();
+            for child in descendants(*node) {
+                let seconds = cpu_by_thread(child).values().sum::<f64>();
+                *all.0.entry("runner and sandbox").or_default() += seconds;
+            }
+        }
+        let own = cpu_by_thread(std::process::id()).values().sum();
+        all.0.insert("client (this bench)", own);
+        all
+    }
+
+    /// Microseconds of each of `tasks` since an earlier look.
+    fn since(mut self, before: &Self, tasks: u64) -> Self {
+        for (stage, seconds) in &mut self.0 {
+            let before = before.0.get(stage).copied().unwrap_or_default();
+            *seconds = (*seconds - before) * 1e6 / tasks as f64;
+        }
+        self
+    }
+
+    fn tell(&self, figures: &mut Figures) {
+        for (stage, micros) in &self.0 {
+            figures.info(&format!("CPU of a task: {stage}"), *micros, "us");
+        }
+    }
 }

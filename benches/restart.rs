@@ -3,11 +3,11 @@
 //! 1,000,000 tasks in 1,000 jobs, a fifth finished in random order, a twentieth leased. Prints one JSON
 //! array of figures; `cargo xtask bench` judges it. `--quick` does a tenth.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used)]
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+mod support;
+
+use std::time::Instant;
 
 use hearth_core::{Config, Coordinator, Effect, Event, ReportIn, RequestId};
 use hearth_identity::RealmDir;
@@ -18,9 +18,8 @@ use hearth_wire::{
     AttemptId, Body, Class, Digest, EngineId, EngineRange, InputSet, JobOptions, JobSpec, KeyId,
     Millis, NodeId, Outcome, Output, ReleaseId, SessionId, TaskId, TaskLimits, TaskType, codec,
 };
-use serde_json::json;
+use support::{Figures, Realm, percentile};
 
-const HEARTH: &str = env!("CARGO_BIN_EXE_hearth");
 const JOBS: u64 = 1_000;
 const NODES: u64 = 100;
 /// Reports that a node sends together.
@@ -179,46 +178,22 @@ fn write(realm: &RealmDir, tasks: u64) {
 }
 
 /// Starts the coordinator, waits until it listens, and kills it. Gives the seconds of the start.
-fn start(realm: &Path, ready: &Path) -> f64 {
-    let _ = std::fs::remove_file(ready);
+fn start(realm: &mut Realm) -> f64 {
     let begun = Instant::now();
-    let mut child = Command::new(HEARTH)
-        .args(["coordinator", "--no-local-host", "--ready-file"])
-        .arg(ready)
-        .env("HEARTH_REALM", realm)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !ready.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "no start");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    realm.start_coordinator();
     let seconds = begun.elapsed().as_secs_f64();
-    let _ = child.kill();
-    let _ = child.wait();
+    realm.end_processes();
     seconds
 }
 
 fn main() {
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let tasks = if quick { 100_000 } else { 1_000_000 };
-    // Beside the build, which is on a disk.
-    let parent = Path::new(HEARTH).parent().unwrap();
-    let folder = tempfile::tempdir_in(parent).unwrap();
-    let (realm, ready) = (folder.path().join("realm"), folder.path().join("ready"));
-    let made = Command::new(HEARTH)
-        .args(["init", "--no-passphrase", "--listen", "127.0.0.1:0"])
-        .args(["--address", "127.0.0.1:7420"])
-        .env("HEARTH_REALM", &realm)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    write(&RealmDir::open(&realm).unwrap(), tasks);
-    let mut seconds: Vec<_> = (0..3).map(|_| start(&realm, &ready)).collect();
-    seconds.sort_by(f64::total_cmp);
-    let figure = format!("restart, {tasks} tasks in {JOBS} jobs, 1/5 finished, 1/20 leased");
-    let figures = [json!({ "figure": figure, "value": seconds[1], "unit": "s", "aim": 1.0 })];
-    println!("{}", serde_json::Value::from_iter(figures));
+    let tasks = if support::quick() { 100_000 } else { 1_000_000 };
+    let mut realm = Realm::new();
+    write(&RealmDir::open(&realm.dir()).unwrap(), tasks);
+    let mut seconds: Vec<_> = (0..3).map(|_| start(&mut realm)).collect();
+    let mut figures = Figures::default();
+    let name = format!("restart, {tasks} tasks in {JOBS} jobs, 1/5 finished, 1/20 leased");
+    let median = percentile(&mut seconds, 0.5);
+    figures.at_most(&name, median, "s", 3.0, 1.0);
+    figures.print();
 }

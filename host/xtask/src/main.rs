@@ -7,6 +7,7 @@ mod aarch64;
 mod bench;
 mod crash;
 mod demo;
+mod flame;
 mod guests;
 mod report;
 mod shell;
@@ -24,7 +25,8 @@ cargo xtask COMMAND
   sim [--hours N] [--seed N]
                          the simulator over the real core, judged (default 200 hours)
   crash [--kills N]      kill -9 a real coordinator under load, judged (default 30 kills)
-  bench [--quick]        criterion benches and the end-to-end bench, judged
+  bench [--quick]        criterion benches and those of the whole program, judged
+  bench --profile        a flame graph of the end-to-end bench, by perf
   aarch64                outcomes on this processor, on Pulley and on aarch64 under qemu, judged
   help                   this text
 
