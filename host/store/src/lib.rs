@@ -11,6 +11,7 @@ mod blobs;
 mod disk;
 mod error;
 mod fields;
+mod index;
 mod journal;
 mod lock;
 mod snapshots;
@@ -23,6 +24,9 @@ mod tests;
 pub use blobs::{BlobConfig, BlobFile, BlobReader, BlobStore, BlobWriter, Partial, PartialName};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use error::StoreError;
+pub use index::{
+    INDEX_KEY_BYTES_MAX, INDEX_ROW_BYTES_MAX, Index, IndexError, IndexPoint, IndexStep, Indexes,
+};
 pub use journal::{
     BATCH_BYTES_MAX, Cut, Entry, Journal, JournalConfig, Position, RECORD_BYTES_MAX, Reader,
     Recovery, Replay, Start, Syncer,

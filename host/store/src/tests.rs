@@ -4,6 +4,7 @@
 
 mod blobs;
 mod damage;
+mod index;
 mod journal;
 mod power;
 mod process;
