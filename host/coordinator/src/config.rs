@@ -31,6 +31,8 @@ pub struct CoordinatorConfig {
     pub disk_reserve_bytes: u64,
     /// How often it is looked whether a file of the journal has ended; then a snapshot is written.
     pub snapshot_every: Duration,
+    /// How often the whole index is read and compared with what is shown, beside the first time at the start.
+    pub index_scrub_every: Duration,
     /// Bytes after which the journal goes on in another file.
     pub journal_segment_bytes: u64,
     /// How long a shutdown waits for what is under way.
@@ -76,6 +78,7 @@ impl CoordinatorConfig {
             blob_bytes_max: 64 << 30,
             disk_reserve_bytes: 256 << 20,
             snapshot_every: Duration::from_secs(20),
+            index_scrub_every: Duration::from_secs(24 * 60 * 60),
             journal_segment_bytes: 64 << 20,
             shutdown_grace: Duration::from_secs(5),
             announce: false,

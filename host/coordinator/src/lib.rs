@@ -5,7 +5,8 @@
 //!
 //! [`run`] is the place to start. A connection becomes a session or a series of requests (`accept`,
 //! `session`, `api`); those turn what they have verified into events for the one `driver`, which owns
-//! core and the journal's end; durable records are folded into `views`, which is all that is read.
+//! core and the journal's end; durable records are folded into `views`, which is all that is read; what
+//! they need not hold in memory is in the index (`tables`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,6 +27,7 @@ mod releases;
 mod run;
 mod session;
 mod shell;
+mod tables;
 mod troubles;
 mod trust;
 mod views;

@@ -5,6 +5,8 @@ mod housekeeping;
 mod open;
 mod snapshots;
 
+pub(crate) use folded::views_of;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::error::CoordinatorError;
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
 use crate::shell::Shell;
+use crate::tables::{Keeper, Source};
 use crate::troubles::Troubles;
 use crate::trust::{self, Held, Scope, Trusted};
 use crate::views::Views;
@@ -90,11 +93,15 @@ pub async fn run(
             Some(("follower", driver.ok().and_then(Result::ok)))
         }
     };
-    match ended {
+    let result = match ended {
         Some((_, Some(Err(error)))) => Err(error),
         Some((part, _)) => Err(CoordinatorError::Ended(part)),
         None => running.stop(&trigger, grace).await,
-    }
+    };
+    let index = running.index;
+    // Behind everything that could read in it.
+    let _ = tokio::task::spawn_blocking(move || index.stop()).await;
+    result
 }
 
 /// A coordinator that lives.
@@ -105,13 +112,14 @@ struct Running {
     parts: JoinSet<()>,
     follower: JoinSet<()>,
     driver: oneshot::Receiver<Result<(), CoordinatorError>>,
+    index: Keeper,
     _announcements: Vec<hearth_net::mdns::Announcement>,
 }
 
 impl Running {
     /// Takes no more connections, tells everybody, and closes the journal last.
     async fn stop(
-        mut self,
+        &mut self,
         trigger: &ShutdownTrigger,
         grace: Duration,
     ) -> Result<(), CoordinatorError> {
@@ -130,10 +138,13 @@ impl Running {
         if self.shell.driver.send(Action::Stop(done)).await.is_ok() {
             let _ = finished.await;
         }
-        match self.driver.await {
+        let ended = match (&mut self.driver).await {
             Ok(result) => result,
             Err(_) => Err(CoordinatorError::Ended("driver")),
-        }
+        };
+        // The last records, so that the index holds them when it is closed.
+        let _ = tokio::time::timeout(LAST_WORD, self.follower.join_next()).await;
+        ended
     }
 }
 
@@ -149,7 +160,8 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     let metrics = Arc::new(Metrics::default());
     let (handle, actions) = driver::channel();
     let (to_follower, durable) = mpsc::channel(FOLLOWER_BATCHES_MAX);
-    let views = Arc::new(Views::new(opened.state));
+    let tables = Arc::new(opened.tables);
+    let views = Arc::new(Views::new(opened.state, Arc::clone(&tables)));
     let epoch = opened.core.epoch();
     let sessions = AtomicU64::new(opened.core.last_session().0 + 1);
     let journal = opened.journal.reader();
@@ -163,6 +175,16 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     })?;
     let mut follower = JoinSet::new();
     follower.spawn(Arc::clone(&views).follow(durable));
+    let index = Keeper::start(
+        Arc::clone(&tables),
+        Source {
+            views: Arc::clone(&views),
+            journal: journal.clone(),
+            snapshots: opened.snapshots.clone(),
+            scrub_every: config.index_scrub_every,
+        },
+    )
+    .map_err(CoordinatorError::Thread)?;
     // A list of revocations that ended while we were away would stop every volunteer.
     let policy = realm.refresh(unix_now())?;
     trust::warn_of_end(&policy, unix_now());
@@ -178,6 +200,7 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         local_node: NodeId::default(),
         driver: handle,
         views,
+        tables,
         journal,
         snapshots: opened.snapshots,
         blobs: opened.blobs,
@@ -211,6 +234,7 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         parts,
         follower,
         driver,
+        index,
         _announcements: announcements,
     })
 }

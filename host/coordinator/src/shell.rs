@@ -9,7 +9,7 @@ use hearth_store::{BlobStore, Reader, Snapshots, StoreError};
 use hearth_wire::message::Refusal;
 use hearth_wire::{
     Digest, Epoch, InputSet, JobId, Manifest, NodeId, RealmId, ReleaseId, SessionId, TaskId,
-    content_id,
+    TaskIndex, content_id,
 };
 
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
@@ -22,9 +22,10 @@ use crate::inputs::{InputError, InputSets, OpenSet};
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
 use crate::releases::{KnownRelease, ReleaseProblem, Releases};
+use crate::tables::{Picked, Tables, TablesError};
 use crate::troubles::Troubles;
 use crate::trust::{Held, Trusted};
-use crate::views::Views;
+use crate::views::{TaskView, Views};
 
 /// What all parts of the coordinator share. Everything in it can be used from any task.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(crate) struct Shell {
     pub(crate) local_node: NodeId,
     pub(crate) driver: DriverHandle,
     pub(crate) views: Arc<Views>,
+    pub(crate) tables: Arc<Tables>,
     pub(crate) journal: Reader,
     pub(crate) snapshots: Snapshots,
     pub(crate) blobs: BlobStore,
@@ -88,6 +90,12 @@ impl Shell {
     /// Whom the realm trusts now. Not to be held over an `await`.
     pub(crate) fn trusted(&self) -> std::sync::RwLockReadGuard<'_, Trusted> {
         self.trusted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tasks that were picked. Blocks if their job has ended.
+    pub(crate) fn tasks(&self, picked: Picked) -> Result<Vec<(TaskIndex, TaskView)>, TablesError> {
+        let is_known = |job| self.views.read().jobs.contains_key(&job);
+        self.tables.tasks(picked, is_known)
     }
 
     /// A number for a new session.

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod end_to_end;
 mod hostile;
+mod index;
 mod jobs;
 mod local;
 mod members;

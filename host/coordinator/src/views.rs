@@ -14,12 +14,13 @@ use hearth_wire::api::JobEvent;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::Durable;
+use crate::tables::Tables;
 
-pub(crate) use job::JobView;
+pub(crate) use job::{JobView, Tasks, count};
 pub(crate) use node::NodeView;
-pub(crate) use show::{OutcomeError, Outcomes, ShownNode, base64, result_of_report};
+pub(crate) use show::{OutcomeError, Outcomes, RECORD_BYTES_MAX, base64, result_of_report};
 pub(crate) use state::{Happening, State};
-pub(crate) use task::TaskView;
+pub(crate) use task::{Stage, TaskView};
 
 /// News that wait for the slowest listener; one that falls further behind is told to read again.
 const NEWS_MAX: usize = 8_192;
@@ -41,6 +42,8 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Views {
     state: RwLock<State>,
+    /// Where the tasks of ended jobs go.
+    tables: Arc<Tables>,
     seq: watch::Sender<Seq>,
     news: broadcast::Sender<News>,
 }
@@ -55,11 +58,12 @@ pub(crate) struct NotYet {
 
 impl Views {
     /// Goes on from a state that was folded while the journal was opened.
-    pub(crate) fn new(state: State) -> Self {
+    pub(crate) fn new(state: State, tables: Arc<Tables>) -> Self {
         let (seq, _) = watch::channel(state.seq);
         let (news, _) = broadcast::channel(NEWS_MAX);
         Self {
             state: RwLock::new(state),
+            tables,
             seq,
             news,
         }
@@ -113,6 +117,9 @@ impl Views {
                 for (entry, record) in &batch {
                     state.apply(*entry, record, &mut news);
                 }
+                // Before anybody can see that they are away.
+                let changes = state.take_changes();
+                self.tables.hand_over(changes, state.seq);
                 state.seq
             };
             self.seq.send_replace(seq);

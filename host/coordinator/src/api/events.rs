@@ -230,6 +230,7 @@ impl Follower {
                 record,
                 report,
                 wall,
+                view,
             } => {
                 if task.job != self.job {
                     return None;
@@ -238,7 +239,7 @@ impl Follower {
                     return None;
                 };
                 let report = reports.get(report)?;
-                result_of_report(&state, task, report, wall).map(JobEvent::Result)
+                result_of_report(&state, task, view, report, wall).map(JobEvent::Result)
             }
             Happening::Amended { task, node } => {
                 (task.job == self.job).then_some(JobEvent::Amended { task, node })

@@ -18,15 +18,18 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let task = TaskId { job, index };
-    let position = {
+    let picked = {
         let state = shell.views.read();
         let view = state.jobs.get(&job).filter(|view| caller.may_read(view));
-        let found = view.and_then(|view| view.task(index));
-        let found = found.ok_or_else(|| Problem::not_found(task))?;
-        found.outcome().ok_or_else(|| no_output(task))?
+        let picked = view.and_then(|view| view.pick_one(job, index));
+        picked.ok_or_else(|| Problem::not_found(task))?
     };
     let reader = Arc::clone(&shell);
     let output = blocking(move || -> Result<Option<Output>, OutcomeError> {
+        let found = reader.tasks(picked)?;
+        let Some(position) = found.first().and_then(|(_, task)| task.outcome()) else {
+            return Ok(None);
+        };
         let mut outcomes = Outcomes::new(&reader.journal);
         let (report, _) = outcomes.report(position, task)?;
         Ok(match &report.outcome {

@@ -12,6 +12,7 @@ use hearth_wire::api::{ApiError, Blame, ErrorBody};
 use crate::driver::Stopped;
 use crate::inputs::InputError;
 use crate::releases::ReleaseProblem;
+use crate::tables::TablesError;
 use crate::views::{NotYet, OutcomeError};
 
 /// Why a request was not carried out, who is to blame and what to do.
@@ -311,7 +312,16 @@ impl From<InputError> for Problem {
 
 impl From<OutcomeError> for Problem {
     fn from(error: OutcomeError) -> Self {
-        Self::ours(error)
+        match error {
+            OutcomeError::Tables(TablesError::Forgotten(job)) => Self::not_found(job),
+            OutcomeError::Tables(error) => Self::operator(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "index-not-ready",
+                error.to_string(),
+                "ask again in a minute; nothing is lost, and the coordinator's log says what it does",
+            ),
+            other => Self::ours(other),
+        }
     }
 }
 

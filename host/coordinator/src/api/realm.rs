@@ -64,6 +64,7 @@ pub(super) async fn health(State(shell): Shared) -> Json<Health> {
 pub(super) async fn metrics(State(shell): Shared) -> impl IntoResponse {
     let mut out = Exposition::default();
     shell.metrics.write(&mut out);
+    shell.tables.write(&mut out);
     let (totals, report, live, seq) = {
         let state = shell.views.read();
         (

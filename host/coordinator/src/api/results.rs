@@ -10,7 +10,8 @@ use super::extract::{Named, Path, Query};
 use super::jobs::{MinSeq, wait};
 use super::{Caller, Problem, Shared, blocking};
 use crate::shell::Shell;
-use crate::views::{OutcomeError, Outcomes, ShownNode, TaskView};
+use crate::tables::Picked;
+use crate::views::{OutcomeError, Outcomes, TaskView};
 
 /// Results in one page.
 const PAGE_MAX: usize = 1_000;
@@ -29,12 +30,11 @@ pub(super) struct PageQuery {
     min_seq: Option<u64>,
 }
 
-/// A task on its way to being shown: everything that is needed without the lock.
-struct Picked {
-    task: TaskId,
-    view: TaskView,
+/// A job whose tasks are on their way to being shown.
+struct Shown {
+    job: JobId,
     trust: TrustPolicy,
-    node: ShownNode,
+    picked: Picked,
 }
 
 pub(super) async fn page(
@@ -45,31 +45,22 @@ pub(super) async fn page(
 ) -> Result<Json<ResultPage>, Problem> {
     wait(&shell, query.min_seq).await?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    let (picked, tasks, complete, seq) = {
+    let (shown, tasks, complete, seq) = {
         let state = shell.views.read();
         let view = state.jobs.get(&job).filter(|view| caller.may_read(view));
         let view = view.ok_or_else(|| Problem::not_found(job))?;
         let trust = view.spec.options.trust;
-        let picked: Vec<_> = view
-            .with_outcome(query.from)
-            .take(limit)
-            .map(|(index, task)| Picked {
-                task: TaskId { job, index },
-                view: task,
-                trust,
-                node: state.shown_node(task.node()),
-            })
-            .collect();
+        let picked = view.pick(job, query.from, limit);
+        let shown = Shown { job, trust, picked };
         let complete = view.ended.is_some();
-        (picked, view.spec.inputs.count, complete, state.seq)
+        (shown, view.spec.inputs.count, complete, state.seq)
     };
-    let full = picked.len() == limit;
-    let last = picked.last().map(|picked| picked.task.index.0);
     let reader = std::sync::Arc::clone(&shell);
-    let (results, cut) = blocking(move || read_page(&reader, picked)).await??;
+    let (results, cut) = blocking(move || read_page(&reader, shown)).await??;
+    let last = results.last().map(|result| result.index);
     let next = match (cut, last) {
         (Some(next), _) => Some(next),
-        (None, Some(last)) if full && last + 1 < tasks => Some(last + 1),
+        (None, Some(last)) if results.len() == limit && last + 1 < tasks => Some(last + 1),
         _ => None,
     };
     Ok(Json(ResultPage {
@@ -83,16 +74,19 @@ pub(super) async fn page(
 /// The results, and where the next page begins if this one became too large.
 fn read_page(
     shell: &Shell,
-    picked: Vec<Picked>,
+    shown: Shown,
 ) -> Result<(Vec<ProcessingResult>, Option<u32>), OutcomeError> {
+    let Shown { job, trust, picked } = shown;
     let mut outcomes = Outcomes::new(&shell.journal);
-    let mut results = Vec::with_capacity(picked.len());
+    let tasks = shell.tasks(picked)?;
+    let mut results = Vec::with_capacity(tasks.len());
     let mut bytes = 0;
-    for one in picked {
+    for (index, view) in tasks {
         if bytes >= PAGE_BYTES_MAX {
-            return Ok((results, Some(one.task.index.0)));
+            return Ok((results, Some(index.0)));
         }
-        let result = read_one(shell, &mut outcomes, one)?;
+        let task = TaskId { job, index };
+        let result = read_one(shell, &mut outcomes, task, view, trust)?;
         bytes += result.result.output.as_ref().map_or(0, String::len);
         results.push(result);
     }
@@ -102,15 +96,17 @@ fn read_page(
 fn read_one(
     shell: &Shell,
     outcomes: &mut Outcomes<'_>,
-    one: Picked,
+    task: TaskId,
+    view: TaskView,
+    trust: TrustPolicy,
 ) -> Result<ProcessingResult, OutcomeError> {
-    let Some(position) = one.view.outcome() else {
-        return Ok(one.view.shown(one.task, one.trust, one.node, None));
+    let node = || shell.views.read().shown_node(view.node());
+    let Some(position) = view.outcome() else {
+        return Ok(view.shown(task, trust, node(), None));
     };
-    let (report, at) = outcomes.report(position, one.task)?;
+    let (report, at) = outcomes.report(position, task)?;
     let at = shell.views.read().wall.iso(position, at);
-    let report = Some((report, at));
-    Ok(one.view.shown(one.task, one.trust, one.node, report))
+    Ok(view.shown(task, trust, node(), Some((report, at))))
 }
 
 pub(super) async fn task(
@@ -121,34 +117,33 @@ pub(super) async fn task(
 ) -> Result<Json<TaskStatus>, Problem> {
     query.wait(&shell).await?;
     let task = TaskId { job, index };
-    let (picked, leased_to, seq) = {
+    let (shown, leased_to, seq) = {
         let state = shell.views.read();
         let view = state.jobs.get(&job).filter(|view| caller.may_read(view));
-        let found = view.and_then(|view| Some((view, view.task(index)?)));
-        let (view, found) = found.ok_or_else(|| Problem::not_found(task))?;
+        let found = view.and_then(|view| Some((view, view.pick_one(job, index)?)));
+        let (view, picked) = found.ok_or_else(|| Problem::not_found(task))?;
         let leased_to = state
             .holders(task)
             .filter_map(|node| Some(state.nodes.get(node)?.shown_id()))
             .collect();
-        let picked = Picked {
-            task,
-            view: *found,
-            trust: view.spec.options.trust,
-            node: state.shown_node(found.node()),
+        let trust = view.spec.options.trust;
+        (Shown { job, trust, picked }, leased_to, state.seq)
+    };
+    let reader = std::sync::Arc::clone(&shell);
+    let read = move || -> Result<_, OutcomeError> {
+        let found = reader.tasks(shown.picked)?;
+        let (_, view) = found.first().ok_or(OutcomeError::Missing(task))?;
+        let result = match view.outcome() {
+            Some(_) => {
+                let mut outcomes = Outcomes::new(&reader.journal);
+                let result = read_one(&reader, &mut outcomes, task, *view, shown.trust)?;
+                Some(result)
+            }
+            None => None,
         };
-        (picked, leased_to, state.seq)
+        Ok((view.state(), result))
     };
-    let state = picked.view.state();
-    let result = if picked.view.outcome().is_some() {
-        let reader = std::sync::Arc::clone(&shell);
-        let read = blocking(move || {
-            let mut outcomes = Outcomes::new(&reader.journal);
-            read_one(&reader, &mut outcomes, picked)
-        });
-        Some(read.await??)
-    } else {
-        None
-    };
+    let (state, result) = blocking(read).await??;
     Ok(Json(TaskStatus {
         task,
         state,

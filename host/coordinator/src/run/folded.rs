@@ -14,14 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::CoordinatorError;
 use crate::fact::ShellFact;
 use crate::nodes::remember_key;
-use crate::views::State;
-
-/// Largest record that is read back. The store has its own, smaller limit.
-const RECORD_BYTES_MAX: usize = 64 << 20;
+use crate::tables::Change;
+use crate::views::{RECORD_BYTES_MAX, State};
 
 /// The form of [`Members`] and [`State`] in a snapshot. Raise it with every change of a type that is in
 /// there, and with every change of what the fold makes of a record.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that is folded from the journal: the same at a start, in the follower, and in a snapshot.
 pub(super) struct Folded {
@@ -39,7 +37,7 @@ pub(super) struct Members {
 
 /// A snapshot that this program cannot go on from.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
+pub(crate) enum Unusable {
     #[error("it has format {0}, this program has {FORMAT}")]
     Format(u32),
     #[error("it ends early")]
@@ -61,8 +59,12 @@ impl Folded {
         }
     }
 
-    /// Takes the next record.
-    pub(super) fn replay(&mut self, entry: Entry, bytes: &[u8]) -> Result<(), CoordinatorError> {
+    /// Takes the next record; gives what left the views with it.
+    pub(super) fn replay(
+        &mut self,
+        entry: Entry,
+        bytes: &[u8],
+    ) -> Result<Vec<Change>, CoordinatorError> {
         let record: Record =
             codec::decode(bytes, RECORD_BYTES_MAX).map_err(|source| CoordinatorError::Record {
                 seq: entry.seq,
@@ -77,10 +79,11 @@ impl Folded {
             self.members.redemptions.replay(redemption);
         }
         self.state.apply(entry, &Arc::new(record), &mut None);
-        Ok(())
+        Ok(self.state.take_changes())
     }
 
-    /// Takes the records up to `seq`, which are durable; false if `stop` came first.
+    /// Takes the records up to `seq`, which are durable; false if `stop` came first. What leaves the views
+    /// on the way is dropped: it is in no snapshot.
     pub(super) fn replay_to(
         &mut self,
         journal: &Reader,
@@ -112,14 +115,7 @@ impl Folded {
 
     /// From the body of a snapshot, whose bytes are as they were written.
     pub(super) fn decode(config: Config, bytes: &[u8]) -> Result<Self, Unusable> {
-        let (format, rest) = bytes.split_first_chunk().ok_or(Unusable::Short)?;
-        let format = u32::from_le_bytes(*format);
-        if format != FORMAT {
-            return Err(Unusable::Format(format));
-        }
-        let (len, rest) = rest.split_first_chunk().ok_or(Unusable::Short)?;
-        let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| Unusable::Short)?;
-        let (core, rest) = rest.split_at_checked(len).ok_or(Unusable::Short)?;
+        let (core, rest) = parts(bytes)?;
         let core = Coordinator::restore(config, core)?;
         let (members, state): (Members, State) = codec::decode(rest, usize::MAX)?;
         let (newest, shown) = (core.seq(), state.seq);
@@ -137,6 +133,25 @@ impl Folded {
     }
 }
 
+/// The views' part of the body of a snapshot.
+pub(crate) fn views_of(bytes: &[u8]) -> Result<State, Unusable> {
+    let (_, rest) = parts(bytes)?;
+    let (_, state): (Members, State) = codec::decode(rest, usize::MAX)?;
+    Ok(state)
+}
+
+/// Core's part and the rest.
+fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), Unusable> {
+    let (format, rest) = bytes.split_first_chunk().ok_or(Unusable::Short)?;
+    let format = u32::from_le_bytes(*format);
+    if format != FORMAT {
+        return Err(Unusable::Format(format));
+    }
+    let (len, rest) = rest.split_first_chunk().ok_or(Unusable::Short)?;
+    let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| Unusable::Short)?;
+    rest.split_at_checked(len).ok_or(Unusable::Short)
+}
+
 #[cfg(test)]
 mod tests {
     use hearth_core::{Event, ReportIn, RequestId};
@@ -144,9 +159,9 @@ mod tests {
     use hearth_wire::message::Capacity;
     use hearth_wire::record::{NodeKind, NodeProfile, ReleaseFacts};
     use hearth_wire::{
-        Body, Class, Digest, EngineId, EngineRange, InputSet, InvitationNonce, JobOptions, JobSpec,
-        KeyId, Millis, Outcome, Output, Redemption, ReleaseId, SessionId, TaskLimits, TaskType,
-        UnixSeconds,
+        Body, Class, Digest, EngineId, EngineRange, InputSet, InvitationNonce, JobId, JobOptions,
+        JobSpec, KeyId, Millis, Outcome, Output, Redemption, ReleaseId, SessionId, TaskLimits,
+        TaskType, UnixSeconds,
     };
 
     use super::*;
@@ -232,6 +247,9 @@ mod tests {
                 ..JobOptions::default()
             },
         };
+        // One that has ended, so that its tasks are away.
+        let mut other = spec.clone();
+        other.options.idempotency_key = None;
         let effects = feed(Event::Submit { request, spec });
         let leases = effects.into_iter().find_map(|effect| match effect {
             hearth_core::Effect::Grant { leases, .. } => Some(leases),
@@ -252,6 +270,16 @@ mod tests {
             node,
             session: SessionId(1),
             reports: vec![report],
+        });
+        let (job, owner) = (JobId(2), None);
+        feed(Event::Submit {
+            request,
+            spec: other,
+        });
+        feed(Event::Cancel {
+            request,
+            job,
+            owner,
         });
         folded
     }
@@ -281,7 +309,7 @@ mod tests {
     fn what_is_in_a_snapshot_changes_only_together_with_its_format() {
         let folded = folded();
         let digest = Digest::of(&codec::encode(&(&folded.members, &folded.state)));
-        let known = "a406d54e3e3ebe759d13fbe3a5cc78ba8952eab7588e9a104b41b628dbb0fa6f";
-        assert_eq!((FORMAT, digest.to_string().as_str()), (1, known));
+        let known = "66758d6c1f6ffeace6b8ccc18d7d8acf231dcc750ca52611db36b46adce79a25";
+        assert_eq!((FORMAT, digest.to_string().as_str()), (2, known));
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hearth_core::{Config, Coordinator, Event};
-use hearth_store::{BlobConfig, BlobStore, DirLock, Journal, JournalConfig, Snapshots, StoreError};
+use hearth_store::{
+    BlobConfig, BlobStore, DirLock, Entry, Indexes, Journal, JournalConfig, Snapshots, StoreError,
+};
 use hearth_wire::{RealmId, codec};
 
 use super::folded::{Folded, Members};
@@ -16,6 +18,7 @@ use crate::error::CoordinatorError;
 use crate::fact::ShellFact;
 use crate::inputs::InputSets;
 use crate::releases::Releases;
+use crate::tables::Tables;
 use crate::views::State;
 
 /// Bytes of all releases: core's limit of releases, a few KiB each.
@@ -27,6 +30,7 @@ pub(super) struct Opened {
     pub(super) clock: Clock,
     pub(super) journal: Journal,
     pub(super) state: State,
+    pub(super) tables: Tables,
     pub(super) members: Members,
     pub(super) snapshots: Snapshots,
     pub(super) blobs: BlobStore,
@@ -60,7 +64,13 @@ pub(super) fn open(
         trust_end: config.trust_journal_end,
         ..JournalConfig::new(realm)
     };
-    let replay = |entry, bytes: &[u8]| folded.replay(entry, bytes);
+    let tables = Tables::new(Indexes::new(&lock, realm));
+    tables.begin_behind(start.seq);
+    let replay = |entry: Entry, bytes: &[u8]| {
+        let changes = folded.replay(entry, bytes)?;
+        tables.hand_over(changes, entry.seq);
+        Ok::<_, CoordinatorError>(())
+    };
     let (mut journal, recovery) = Journal::open(&lock, journal, replay)?;
     let Folded {
         mut core,
@@ -83,11 +93,13 @@ pub(super) fn open(
     }
     let clock = Clock::starting_at(core.now().plus(away));
     begin(&mut core, clock, &mut journal, &mut state)?;
+    tables.hand_over(state.take_changes(), state.seq);
     Ok(Opened {
         core,
         clock,
         journal,
         state,
+        tables,
         members,
         snapshots,
         blobs,

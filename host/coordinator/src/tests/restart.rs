@@ -30,13 +30,13 @@ fn coordinator_process() {
     panic!("ended by itself: {ended:?}");
 }
 
-struct Process {
+pub(super) struct Process {
     child: Child,
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
 }
 
 impl Process {
-    fn start(realm: &Path) -> Self {
+    pub(super) fn start(realm: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "tests::restart::coordinator_process",
@@ -56,7 +56,7 @@ impl Process {
     }
 
     /// SIGKILL: no destructor and no last write.
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

@@ -4,12 +4,23 @@ use std::collections::BTreeMap;
 
 use hearth_wire::api::{JobCounts, JobState, TaskState};
 use hearth_wire::record::Failure;
-use hearth_wire::{JobSpec, TaskIndex};
+use hearth_wire::{JobId, JobSpec, Seq, TaskIndex};
 use serde::{Deserialize, Serialize};
 
 use super::task::{Stage, TaskView};
+use crate::tables::{Picked, Wanted};
 
-/// What is kept of one job. Tasks are a dense vector: nothing is allocated for one of them.
+/// Where the tasks of a job are.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Tasks {
+    /// In a dense vector: nothing is allocated for one of them.
+    Here(#[serde(with = "hearth_wire::sparse")] Vec<TaskView>),
+    /// The job ended with record `closed`, and its tasks never change again: they were handed to the
+    /// [`Tables`](crate::tables::Tables).
+    Away { closed: Seq },
+}
+
+/// What is kept of one job.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct JobView {
     pub(crate) spec: JobSpec,
@@ -20,8 +31,7 @@ pub(crate) struct JobView {
     pub(crate) state: JobState,
     /// Why it failed as a whole.
     pub(crate) failure: Option<Failure>,
-    #[serde(with = "hearth_wire::sparse")]
-    pub(crate) tasks: Vec<TaskView>,
+    pub(crate) tasks: Tasks,
     pub(crate) counts: JobCounts,
     /// Leases that were granted to get a result, beyond the first of each task.
     pub(crate) retries: u64,
@@ -38,7 +48,7 @@ impl JobView {
             ended: None,
             state: JobState::Open,
             failure: None,
-            tasks: vec![TaskView::NEW; count as usize],
+            tasks: Tasks::Here(vec![TaskView::NEW; count as usize]),
             counts: JobCounts {
                 queued: count,
                 ..JobCounts::default()
@@ -48,13 +58,69 @@ impl JobView {
         }
     }
 
+    /// A task of a job that has not ended.
     pub(crate) fn task(&self, index: TaskIndex) -> Option<&TaskView> {
-        self.tasks.get(index.0 as usize)
+        match &self.tasks {
+            Tasks::Here(tasks) => tasks.get(index.0 as usize),
+            Tasks::Away { .. } => None,
+        }
+    }
+
+    /// The first `limit` tasks with an outcome from `from` on, of the job `id`.
+    pub(crate) fn pick(&self, id: JobId, from: u32, limit: usize) -> Picked {
+        match &self.tasks {
+            Tasks::Here(tasks) => {
+                let with_outcome = tasks
+                    .iter()
+                    .enumerate()
+                    .skip(from as usize)
+                    .filter(|(_, task)| task.outcome().is_some() || task.state().is_terminal())
+                    .map(|(index, task)| (TaskIndex(index as u32), *task));
+                Picked::Here(with_outcome.take(limit).collect())
+            }
+            // All of them have one.
+            Tasks::Away { closed } => {
+                let count = self.spec.inputs.count;
+                let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+                let until = from.saturating_add(limit).min(count);
+                Picked::Away(Wanted {
+                    job: id,
+                    closed: *closed,
+                    tasks: from.min(until)..until,
+                })
+            }
+        }
+    }
+
+    /// One task of the job `id`, if it has so many.
+    pub(crate) fn pick_one(&self, id: JobId, index: TaskIndex) -> Option<Picked> {
+        match &self.tasks {
+            Tasks::Here(_) => Some(Picked::Here(vec![(index, *self.task(index)?)])),
+            Tasks::Away { .. } if index.0 < self.spec.inputs.count => {
+                Some(self.pick(id, index.0, 1))
+            }
+            Tasks::Away { .. } => None,
+        }
+    }
+
+    /// Takes the tasks of a job that has ended with record `closed`, but only once.
+    pub(crate) fn take_ended(&mut self, closed: Seq) -> Option<Vec<TaskView>> {
+        self.ended?;
+        match std::mem::replace(&mut self.tasks, Tasks::Away { closed }) {
+            Tasks::Here(tasks) => Some(tasks),
+            before @ Tasks::Away { .. } => {
+                self.tasks = before;
+                None
+            }
+        }
     }
 
     /// Changes a task and keeps the counts right.
     pub(crate) fn change(&mut self, index: TaskIndex, change: impl FnOnce(&mut TaskView)) {
-        let Some(task) = self.tasks.get_mut(index.0 as usize) else {
+        let Tasks::Here(tasks) = &mut self.tasks else {
+            return;
+        };
+        let Some(task) = tasks.get_mut(index.0 as usize) else {
             return;
         };
         let before = task.state();
@@ -74,12 +140,14 @@ impl JobView {
         }
     }
 
-    /// Notes the end of the last task.
-    pub(crate) fn close_if_over(&mut self, wall: u64) {
-        if self.ended.is_none() && self.is_over() {
+    /// Notes the end of the last task; true if this was it.
+    pub(crate) fn close_if_over(&mut self, wall: u64) -> bool {
+        let over = self.ended.is_none() && self.is_over();
+        if over {
             self.ended = Some(wall);
             self.state = JobState::Closed;
         }
+        over
     }
 
     fn is_over(&self) -> bool {
@@ -89,9 +157,9 @@ impl JobView {
 
     /// Ends every task that is not terminal.
     pub(crate) fn end_open(&mut self, stage: Stage) {
-        for index in 0..self.tasks.len() {
-            if self.tasks[index].is_open() {
-                self.change(TaskIndex(index as u32), |task| {
+        for index in (0..self.spec.inputs.count).map(TaskIndex) {
+            if self.task(index).is_some_and(TaskView::is_open) {
+                self.change(index, |task| {
                     task.live = 0;
                     task.set_stage(stage);
                 });
@@ -104,7 +172,8 @@ fn has_result(task: &TaskView) -> bool {
     matches!(task.stage(), Stage::Provisional | Stage::Settled)
 }
 
-fn count(counts: &mut JobCounts, state: TaskState) -> &mut u32 {
+/// Where tasks in this state are counted.
+pub(crate) fn count(counts: &mut JobCounts, state: TaskState) -> &mut u32 {
     match state {
         TaskState::Leased => &mut counts.leased,
         TaskState::Provisional => &mut counts.provisional,

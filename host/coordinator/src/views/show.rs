@@ -8,16 +8,17 @@ use hearth_wire::api::{
 };
 use hearth_wire::codec::{self, DecodeError};
 use hearth_wire::record::{Fact, Failure, Record, ReportFact, Verdict};
-use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TaskIndex, TrustPolicy};
+use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TrustPolicy};
 
 use super::{JobView, State, TaskView};
 use crate::clock::iso;
+use crate::tables::TablesError;
 
 /// Outputs beyond this are not put into JSON: they are fetched by themselves.
 const SHOWN_OUTPUT_BYTES_MAX: usize = 64 << 10;
 
-/// Largest record that is read back; the store bounds it too.
-const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Largest record that is read back. The store has its own, smaller limit.
+pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// A record could not be read back. The operator's disk, or us, to blame.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub(crate) enum OutcomeError {
     Decode(#[from] DecodeError),
     #[error("the journal holds no outcome of {0} where it should")]
     Missing(TaskId),
+    #[error(transparent)]
+    Tables(#[from] TablesError),
 }
 
 /// Reads outcomes back from the journal, which is the only place where they are.
@@ -260,11 +263,11 @@ fn failed(failure: Failure) -> ErrorBody {
 pub(crate) fn result_of_report(
     state: &State,
     task: TaskId,
+    view: TaskView,
     report: &ReportFact,
     wall: u64,
 ) -> Option<ProcessingResult> {
     let job = state.jobs.get(&task.job)?;
-    let view = job.task(task.index)?;
     let trust = job.spec.options.trust;
     let node = state.shown_node(view.node());
     // A confirming report is not the result, but it equals it.
@@ -285,16 +288,4 @@ fn shown_output(output: &Output) -> (Option<String>, OutputEncoding) {
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-impl JobView {
-    /// Tasks with an outcome from `from` on, with what is kept of them.
-    pub(crate) fn with_outcome(&self, from: u32) -> impl Iterator<Item = (TaskIndex, TaskView)> {
-        self.tasks
-            .iter()
-            .enumerate()
-            .skip(from as usize)
-            .filter(|(_, task)| task.outcome().is_some() || task.state().is_terminal())
-            .map(|(index, task)| (TaskIndex(index as u32), *task))
-    }
 }

@@ -19,9 +19,13 @@ use super::node::Nodes;
 use super::task::{Stage, TaskView};
 use crate::clock::WallTimes;
 use crate::fact::ShellFact;
+use crate::tables::{Change, Changed};
 
 /// Past switches of the mode that are shown.
 const SWITCHES_MAX: usize = 64;
+
+/// Starts that are remembered: one each day for eleven years.
+const STARTS_MAX: usize = 4_096;
 
 /// Checkpoints of one task that are remembered: two for each attempt that may be live.
 const CHECKPOINTS_PER_TASK_MAX: usize = 16;
@@ -50,6 +54,14 @@ pub(crate) struct State {
     candidates: HashMap<TaskId, Vec<Candidate>>,
     /// The checkpoints of each task that is not terminal: core names them by sequence number.
     checkpoints: BTreeMap<(TaskId, Seq), Position>,
+    /// The records with which the newest epochs began, the oldest first.
+    starts: VecDeque<(Seq, Epoch)>,
+    /// Jobs that ended with this record.
+    #[serde(skip)]
+    ending: Vec<JobId>,
+    /// What left, until somebody takes it.
+    #[serde(skip)]
+    changes: Vec<Change>,
 }
 
 /// A report that may yet become the result of its task.
@@ -106,6 +118,8 @@ pub(crate) enum Happening {
         record: Arc<Record>,
         report: usize,
         wall: u64,
+        /// The task behind this record.
+        view: TaskView,
     },
     /// A result was taken back.
     Amended { task: TaskId, node: Option<NodeId> },
@@ -124,7 +138,7 @@ impl State {
         self.seq = entry.seq;
         self.at = record.at;
         let wall = self.wall.unix_millis(entry.position, record.at);
-        let told = news.as_ref().map_or(0, Vec::len);
+        let listened = news.is_some();
         let mut tell = |happening: Happening| {
             if let Some(news) = news {
                 news.push(happening);
@@ -133,6 +147,10 @@ impl State {
         match &record.fact {
             Fact::Started { epoch } => {
                 self.epoch = *epoch;
+                if self.starts.len() == STARTS_MAX {
+                    self.starts.pop_front();
+                }
+                self.starts.push_back((entry.seq, *epoch));
                 self.nodes.iter_mut().for_each(|node| {
                     (node.connected, node.draining) = (false, false);
                 });
@@ -244,12 +262,15 @@ impl State {
                             | Verdict::Provisional
                             | Verdict::Confirmed { .. }
                             | Verdict::Failed(_)
-                    ) {
+                    ) && listened
+                        && let Some(view) = self.task(report.task)
+                    {
                         tell(Happening::Result {
                             task: report.task,
                             record: Arc::clone(record),
                             report: position,
                             wall,
+                            view,
                         });
                     }
                     tell(Happening::Changed(report.task.job));
@@ -282,18 +303,40 @@ impl State {
             | Fact::Suspicion { .. } => {}
         }
         if let Some(news) = news {
-            let changed = news[told..].iter().filter_map(|happening| match happening {
-                Happening::Changed(job) => Some(*job),
-                _ => None,
-            });
-            let over = |job: &JobId| {
-                self.jobs
-                    .get(job)
-                    .is_some_and(|job| job.state != JobState::Open)
-            };
-            let ended: BTreeSet<_> = changed.filter(over).collect();
-            news.extend(ended.into_iter().map(Happening::Ended));
+            news.extend(self.ending.iter().copied().map(Happening::Ended));
         }
+        self.let_go();
+    }
+
+    /// Tasks of jobs that have ended leave: they never change again.
+    fn let_go(&mut self) {
+        for job in self.ending.drain(..) {
+            let view = self.jobs.get_mut(&job);
+            if let Some(tasks) = view.and_then(|view| view.take_ended(self.seq)) {
+                self.changes.push(Change {
+                    seq: self.seq,
+                    job,
+                    changed: Changed::Ended(Arc::new(tasks)),
+                });
+            }
+        }
+    }
+
+    /// What left since this was last asked. Whoever folds asks behind each record, or few of them.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The epoch that a record belongs to; `None` if that is too long ago to be known.
+    pub(crate) fn epoch_at(&self, seq: Seq) -> Option<Epoch> {
+        let behind = self.starts.partition_point(|(start, _)| *start <= seq);
+        let (_, epoch) = self.starts.get(behind.checked_sub(1)?)?;
+        Some(*epoch)
+    }
+
+    /// A task of a job that has not ended, or ended with this very record.
+    fn task(&self, task: TaskId) -> Option<TaskView> {
+        self.jobs.get(&task.job)?.task(task.index).copied()
     }
 
     /// The job that a key made.
@@ -470,7 +513,9 @@ impl State {
             Verdict::Settled | Verdict::Confirmed { .. } => self.totals.settled += 1,
             _ => {}
         }
-        job.close_if_over(wall);
+        if job.close_if_over(wall) {
+            self.ending.push(report.task.job);
+        }
         match report.verdict {
             Verdict::Retry | Verdict::Failed(_) => self.count_failure(node),
             Verdict::Noted => {}
@@ -496,7 +541,9 @@ impl State {
         self.forget_checkpoints(task);
         if let Some(job) = self.jobs.get_mut(&task.job) {
             job.change(task.index, |task| task.set_stage(Stage::Failed));
-            job.close_if_over(wall);
+            if job.close_if_over(wall) {
+                self.ending.push(task.job);
+            }
         }
     }
 
@@ -507,8 +554,7 @@ impl State {
         };
         let mut taken = Vec::new();
         for (id, job) in self.jobs.iter_mut().filter(|(_, job)| job.ended.is_none()) {
-            for index in 0..job.tasks.len() as u32 {
-                let index = TaskIndex(index);
+            for index in (0..job.spec.inputs.count).map(TaskIndex) {
                 let from_it = job.task(index).is_some_and(|task| {
                     task.stage() == Stage::Provisional && task.node() == Some(place)
                 });
@@ -548,9 +594,15 @@ impl State {
         let Some(view) = self.jobs.remove(&job) else {
             return;
         };
+        let tasks = view.spec.inputs.count;
         if let Some(key) = view.spec.options.idempotency_key {
             self.keys.remove(&(view.spec.owner, key));
         }
+        self.changes.push(Change {
+            seq: self.seq,
+            job,
+            changed: Changed::Forgotten { tasks },
+        });
     }
 
     fn count_failure(&mut self, node: NodeId) {
@@ -593,6 +645,7 @@ impl State {
         job.end_open(stage);
         job.state = state;
         job.ended = Some(wall);
+        self.ending.push(id);
         self.totals.failed += u64::from(job.counts.failed - failed);
     }
 

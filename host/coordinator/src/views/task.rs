@@ -21,7 +21,8 @@ pub(crate) struct TaskView {
     pub(crate) verified: bool,
 }
 
-/// Everything of a task's state but whether it is leased.
+/// Everything of a task's state but whether it is leased. In snapshots and in the index by number: new
+/// ones go to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// No result.
@@ -84,6 +85,12 @@ impl TaskView {
         self.stage = stage;
         self.position = position.0;
         self.node = node;
+    }
+
+    /// Puts back what was once kept: where the outcome is, and who made it.
+    pub(crate) fn restore(&mut self, outcome: Option<Position>, node: Option<u32>) {
+        self.position = outcome.map_or(u64::MAX, |position| position.0);
+        self.node = node.unwrap_or(NO_NODE);
     }
 
     pub(crate) fn set_stage(&mut self, stage: Stage) {
