@@ -161,6 +161,15 @@ impl Index {
         self.head().bytes
     }
 
+    /// Whether what was applied could be written so far. Nobody else tells: writing goes on behind.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says.
+    pub fn check(&self) -> Result<(), IndexError> {
+        self.engine.check()
+    }
+
     /// Bytes that it takes on the disk.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod flame;
 mod guests;
+mod index;
 mod report;
 mod shell;
 mod sim;
@@ -25,6 +26,8 @@ cargo xtask COMMAND
   sim [--hours N] [--seed N]
                          the simulator over the real core, judged (default 200 hours)
   crash [--kills N]      kill -9 a real coordinator under load, judged (default 30 kills)
+  index [--corruptions N] [--seed N]
+                         harm to the index of ended jobs, judged (default 100 corruptions)
   bench [--quick]        criterion benches and those of the whole program, judged
   bench --profile        a flame graph of the end-to-end bench, by perf
   aarch64                outcomes on this processor, on Pulley and on aarch64 under qemu, judged
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         "guests" => guests::build().map(|_| ()),
         "sim" => sim::run(&args),
         "crash" => crash::run(&args),
+        "index" => index::run(&args),
         "bench" => bench::run(&args),
         "aarch64" => aarch64::run(&args),
         "help" | "--help" | "-h" => {

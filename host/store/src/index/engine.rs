@@ -9,12 +9,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::IndexError;
 
 /// Much longer than opening takes with gigabytes on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a lock may outlive whoever held it: a child has a copy of every descriptor between its fork and
+/// its exec. Nobody else opens our directory.
+const LOCK_LINGERS: Duration = Duration::from_secs(5);
 /// A soft bound on pages in memory; the default is a gigabyte.
 const CACHE_BYTES: u64 = 64 << 20;
 /// Never `None`: only the thread that flushes also collects what is no longer needed.
@@ -25,6 +28,8 @@ const FLUSH_MILLIS: Option<u64> = Some(500);
 pub(super) struct Engine {
     /// `None` once it is closed.
     db: Option<sled::Db>,
+    /// Shares with the engine what went wrong in its own threads.
+    config: sled::Config,
     dir: PathBuf,
 }
 
@@ -38,9 +43,11 @@ impl Engine {
             .flush_every_ms(FLUSH_MILLIS)
             .use_compression(false)
             .temporary(false);
-        let db = with_deadline(dir, "opening", move || config.open())?;
+        let own = config.clone();
+        let db = with_deadline(dir, "opening", move || open_unlocked(&own))?;
         Ok(Self {
             db: Some(db),
+            config,
             dir: dir.to_owned(),
         })
     }
@@ -80,6 +87,11 @@ impl Engine {
             }
         }
         self.try_to("writing", |db| db.apply_batch(batch))
+    }
+
+    /// Whether its own threads could write so far. They tell nobody by themselves.
+    pub(super) fn check(&self) -> Result<(), IndexError> {
+        self.try_to("writing behind", |_| self.config.global_error())
     }
 
     pub(super) fn disk_bytes(&self) -> Result<u64, IndexError> {
@@ -135,6 +147,22 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Whoever wants to know closes it.
         let _ = self.end();
+    }
+}
+
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let until = Instant::now() + LOCK_LINGERS;
+    loop {
+        match config.open() {
+            // It has no kind of its own for this.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && Instant::now() < until =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
     }
 }
 
