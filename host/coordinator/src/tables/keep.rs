@@ -52,7 +52,7 @@ pub(crate) struct Keeper {
 
 /// Why the index is not followed any further.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error("{0}")]
@@ -320,7 +320,7 @@ impl Change {
 }
 
 /// Puts changes into the index, in several steps if they are large: the last one says that they are there.
-fn put(index: &Index, changes: &[Change], point: IndexPoint) -> Result<(), Trouble> {
+pub(super) fn put(index: &Index, changes: &[Change], point: IndexPoint) -> Result<(), Trouble> {
     let before = index.point();
     let mut step = IndexStep::default();
     for change in changes {
@@ -446,19 +446,20 @@ fn look_through(tables: &Tables, views: &Views) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Writes an index that takes far more of the disk than its rows into another directory.
+/// Writes an index that takes far more of the disk than its rows anew.
 fn shrink(tables: &Tables) -> Result<(), Trouble> {
-    let rewritten = tables.with_index(|index| {
-        if !index.is_overgrown()? {
-            return Ok(None);
-        }
-        Ok(Some(tables.places.rewrite(index)?))
-    })?;
-    if let Some(index) = rewritten
-        && let Some(old) = tables.replace(Some(index))
-    {
-        tables.places.remove(old)?;
+    if tables.with_index(|index| Ok(index.is_overgrown()?))? {
+        rewrite(tables)?;
         tracing::info!("the index was written anew, because it had outgrown its rows");
+    }
+    Ok(())
+}
+
+/// Writes the index into another directory, which takes its place.
+pub(super) fn rewrite(tables: &Tables) -> Result<(), Trouble> {
+    let rewritten = tables.with_index(|index| Ok(tables.places.rewrite(index)?))?;
+    if let Some(old) = tables.replace(Some(rewritten)) {
+        tables.places.remove(old)?;
     }
     Ok(())
 }

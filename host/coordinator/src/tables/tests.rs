@@ -1,6 +1,6 @@
 //! What waits for the index, without an index.
 
-use hearth_store::{DirLock, Position};
+use hearth_store::{DirLock, IndexPoint, Position};
 use hearth_wire::{Digest, RealmId};
 use tempfile::TempDir;
 
@@ -85,4 +85,42 @@ fn what_waits_is_bounded_and_the_oldest_goes_first() {
     shared.applied(Seq(200_001));
     assert_eq!((shared.waiting.len(), shared.tasks), (0, 0));
     assert_eq!(shared.dropped, Seq(200_001));
+}
+
+#[test]
+fn an_index_that_is_written_anew_takes_the_place_of_the_old_one() {
+    let dir = TempDir::new().unwrap();
+    let tables = tables(&dir);
+    let index = tables.places.open().unwrap();
+    let old = index.path().to_owned();
+    let point = IndexPoint {
+        seq: Seq(7),
+        ..IndexPoint::default()
+    };
+    // Large enough for more than one step, and one that is gone again.
+    let changes = [ended(5, 1, 300), ended(6, 2, 150_000), ended(6, 3, 9)];
+    keep::put(&index, &changes, point).unwrap();
+    let forgotten = Changed::Forgotten { tasks: 9 };
+    let changes = [Change {
+        seq: Seq(7),
+        job: JobId(3),
+        changed: forgotten,
+    }];
+    keep::put(&index, &changes, point).unwrap();
+    assert_eq!(index.rows(), 3 + 1_172);
+    let hash = index.content_hash().unwrap();
+    tables.replace(Some(index));
+    keep::rewrite(&tables).unwrap();
+    assert!(!old.exists());
+    let read = tables
+        .tasks(wanted(2, 6, 149_990..150_000), |_| true)
+        .unwrap();
+    assert_eq!(read[9].1.outcome(), Some(Position(14_999_900)));
+    let index = tables.replace(None).unwrap();
+    assert_eq!(
+        (index.point(), index.content_hash().unwrap()),
+        (point, hash)
+    );
+    index.close().unwrap();
+    assert_eq!(tables.places.open().unwrap().rows(), 3 + 1_172);
 }

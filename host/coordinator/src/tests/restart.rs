@@ -14,6 +14,8 @@ use super::support::*;
 use crate::CoordinatorError;
 
 const REALM: &str = "HEARTH_TEST_COORDINATOR";
+/// Whether its files are small.
+const SMALL: &str = "HEARTH_TEST_SMALL";
 
 /// Not a test: the coordinator of the tests below, in a process of its own that can be killed.
 #[test]
@@ -22,8 +24,10 @@ fn coordinator_process() {
         return;
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    let small = std::env::var_os(SMALL).is_some();
+    let own = if small { small_files } else { config };
     let ended = runtime.block_on(crate::run(
-        config(Path::new(&realm)),
+        own(Path::new(&realm)),
         std::future::pending(),
         |bound| writeln!(std::io::stdout(), "\nlistening {}", bound.listen[0]).unwrap(),
     ));
@@ -37,6 +41,15 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start(realm: &Path) -> Self {
+        Self::start_with(realm, &[])
+    }
+
+    /// With small files of the journal, and a snapshot behind each.
+    pub(super) fn start_small(realm: &Path) -> Self {
+        Self::start_with(realm, &[(SMALL, "1")])
+    }
+
+    fn start_with(realm: &Path, envs: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "tests::restart::coordinator_process",
@@ -44,6 +57,7 @@ impl Process {
                 "--nocapture",
             ])
             .env(REALM, realm)
+            .envs(envs.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -10,14 +10,6 @@ use hearth_wire::{JobId, Role, Seq};
 use super::support::*;
 use crate::CoordinatorConfig;
 
-/// Segments of which a few jobs make several, and snapshots as soon as one has ended.
-fn small(realm: &Path) -> CoordinatorConfig {
-    let mut config = config(realm);
-    config.journal_segment_bytes = 8 << 10;
-    config.snapshot_every = Duration::from_millis(50);
-    config
-}
-
 fn files(data: &Path, folder: &str, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(data.join(folder)).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -52,7 +44,7 @@ async fn a_start_from_a_snapshot_an_older_one_or_none_shows_the_same() {
     let dir = realm();
     let realm = realm_path(&dir);
     let data = hearth_identity::RealmDir::open(&realm).unwrap().data_dir();
-    let running = Running::start(small(&realm)).await;
+    let running = Running::start(small_files(&realm)).await;
     let owner = admin(&realm, running.addr());
     let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
     let (token, key) = (
@@ -87,7 +79,7 @@ async fn a_start_from_a_snapshot_an_older_one_or_none_shows_the_same() {
     assert!(segments.len() > 3, "{segments:?}");
     let first = std::fs::read(&segments[0]).unwrap();
     flip(&segments[0]);
-    let running = Running::start(small(&realm)).await;
+    let running = Running::start(small_files(&realm)).await;
     running.stop().await;
     std::fs::write(&segments[0], &first).unwrap();
 
@@ -103,7 +95,7 @@ async fn a_start_from_a_snapshot_an_older_one_or_none_shows_the_same() {
                 .take(damaged)
                 .for_each(|path| flip(path));
         }
-        let mut config = small(&realm);
+        let mut config = small_files(&realm);
         // None is written that would hide what is tried.
         config.snapshot_every = Duration::from_secs(3_600);
         let running = Running::start(config).await;
@@ -121,7 +113,7 @@ async fn a_start_from_a_snapshot_an_older_one_or_none_shows_the_same() {
     }
 
     // It goes on: a used invitation is still its key's alone, others come in, and the open job is done.
-    let running = Running::start(small(&realm)).await;
+    let running = Running::start(small_files(&realm)).await;
     let again = present(running.addr(), &token, &key, "cellar").await;
     assert_eq!(again.unwrap().certificate_pem, certificate);
     let other = NodeKey::generate().unwrap();
@@ -138,7 +130,7 @@ async fn a_start_from_a_snapshot_an_older_one_or_none_shows_the_same() {
     // Without snapshots nothing can be begun behind damage.
     std::fs::remove_dir_all(data.join("snapshots")).unwrap();
     flip(&segments[0]);
-    let problem = refused(small(&realm)).await;
+    let problem = refused(small_files(&realm)).await;
     let name = segments[0].file_name().unwrap().to_str().unwrap();
     assert!(problem.contains(name), "{problem}");
 }

@@ -73,6 +73,14 @@ pub(super) fn config(realm: &Path) -> CoordinatorConfig {
     config
 }
 
+/// Files of the journal that a few jobs fill, and snapshots as soon as one has ended.
+pub(super) fn small_files(realm: &Path) -> CoordinatorConfig {
+    let mut config = config(realm);
+    config.journal_segment_bytes = 8 << 10;
+    config.snapshot_every = Duration::from_millis(50);
+    config
+}
+
 /// A coordinator in this process.
 pub(super) struct Running {
     pub(super) bound: Bound,

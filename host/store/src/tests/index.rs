@@ -267,6 +267,42 @@ fn two_of_those_that_were_set_aside_are_kept_whatever_they_are() {
     assert_eq!((index.rows(), index.path()), (0, &*place.path().join("4")));
 }
 
+#[test]
+fn an_index_that_has_outgrown_its_rows_says_so_and_is_small_when_written_anew() {
+    let dir = TempDir::new().unwrap();
+    let place = indexes(&dir, realm());
+    let index = place.open().unwrap();
+    fill(&index, 0..10);
+    assert!(!index.is_overgrown().unwrap());
+    let bytes: Vec<u8> = (0..INDEX_ROW_BYTES_MAX * 2)
+        .map(|at| (at * at >> 5) as u8)
+        .collect();
+    // More than may lie idle, and then nearly none of it.
+    for some in (1_000..18_000u64).collect::<Vec<_>>().chunks(500) {
+        let mut step = IndexStep::default();
+        for number in some {
+            let from = *number as usize % INDEX_ROW_BYTES_MAX;
+            step.put(key(*number), bytes[from..][..INDEX_ROW_BYTES_MAX].to_vec());
+        }
+        index.apply(step, point(some[0])).unwrap();
+    }
+    assert!(!index.is_overgrown().unwrap());
+    for some in (1_000..18_000u64).collect::<Vec<_>>().chunks(500) {
+        let mut step = IndexStep::default();
+        some.iter().for_each(|number| step.remove(key(*number)));
+        index.apply(step, point(some[0])).unwrap();
+    }
+    assert!(
+        index.is_overgrown().unwrap(),
+        "{} bytes",
+        index.disk_bytes().unwrap()
+    );
+    let new = place.rewrite(&index).unwrap();
+    assert_eq!(new.content_hash().unwrap(), index.content_hash().unwrap());
+    assert!(new.disk_bytes().unwrap() < 2 << 20 && !new.is_overgrown().unwrap());
+    place.remove(index).unwrap();
+}
+
 /// Flips, cuts and zeroes: each is an error, or nothing was lost by it.
 #[test]
 fn damage_to_the_engine_s_files_is_an_error_or_shows_everything() {
