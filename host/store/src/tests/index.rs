@@ -275,7 +275,7 @@ fn an_index_that_has_outgrown_its_rows_says_so_and_is_small_when_written_anew() 
     fill(&index, 0..10);
     assert!(!index.is_overgrown().unwrap());
     let bytes: Vec<u8> = (0..INDEX_ROW_BYTES_MAX * 2)
-        .map(|at| (at * at >> 5) as u8)
+        .map(|at| ((at * at) >> 5) as u8)
         .collect();
     // More than may lie idle, and then nearly none of it.
     for some in (1_000..18_000u64).collect::<Vec<_>>().chunks(500) {
@@ -368,7 +368,7 @@ fn index_child() {
     for number in 0..1_000_000u64 {
         let mut step = IndexStep::default();
         let bytes: Vec<u8> = (0..4_000u64)
-            .map(|at| (at * number * 31 >> 3) as u8)
+            .map(|at| ((at * number * 31) >> 3) as u8)
             .collect();
         step.put(key(number), bytes);
         if let Err(error) = index.apply(step, point(number + 1)) {
