@@ -175,7 +175,8 @@ fn follow(tables: &Tables, source: &Source, failures: &mut u32) -> Result<(), Tr
     tracing::info!(seq = %point.seq, rows = index.rows(), "the index is open");
     tables.replace(Some(index));
     tables.came_to(point.seq);
-    let (mut scrub, mut growth) = (Instant::now(), Instant::now() + GROWTH_EVERY);
+    let opened = Instant::now();
+    let (mut scrub, mut growth) = (opened, opened + GROWTH_EVERY);
     loop {
         let through = match tables.next()? {
             Work::Put(changes, seq) => {
@@ -193,11 +194,15 @@ fn follow(tables: &Tables, source: &Source, failures: &mut u32) -> Result<(), Tr
         };
         tables.came_to(through);
         tables.measure()?;
-        *failures = 0;
         let now = Instant::now();
         if now >= scrub {
             look_through(tables, &source.views)?;
             scrub = Instant::now() + source.scrub_every;
+        }
+        // One that was looked through and held for a while is no failure; what fails over and over is tried
+        // again seldom, since that reads the whole journal.
+        if now.duration_since(opened) >= PAUSE {
+            *failures = 0;
         }
         if now >= growth {
             growth = now + GROWTH_EVERY;
