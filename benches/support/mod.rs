@@ -1,7 +1,12 @@
 //! What the benches of the whole program share: a realm of real processes, and figures with their targets.
 
 // Each bench uses a part of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 pub(crate) mod jobs;
 pub(crate) mod process;

@@ -88,7 +88,9 @@ impl Events {
                     }
                 }
                 Ok(None) => {
-                    self.answer.take().map(Answer::finish);
+                    if let Some(answer) = self.answer.take() {
+                        answer.finish();
+                    }
                     return None;
                 }
                 Err(error) => return Some(Err(error.into())),
