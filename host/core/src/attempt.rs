@@ -8,6 +8,9 @@ use crate::node::NodeIndex;
 
 /// No slot: the end of a task's list.
 pub(crate) const NONE: u32 = u32::MAX;
+/// In the place of a node: the owner of the job, who computed a result while the realm was away. No node
+/// stands there, so it is never leased to, trusted, blamed or counted.
+pub(crate) const OWNER: NodeIndex = NodeIndex::MAX;
 /// Bits of an attempt's id that name its slot: 16 million attempts may be remembered at once, more
 /// than all nodes may hold together with their tasks' histories in any realm that one machine serves.
 const SLOT_BITS: u32 = 24;

@@ -2,6 +2,7 @@
 
 mod join;
 mod lease;
+mod merge;
 mod place;
 mod preempt;
 mod report;
@@ -244,7 +245,28 @@ impl Coordinator {
             Event::ReleaseRevoked { request, release } => {
                 self.revoke_release(turn, request, release);
             }
-            Event::Submit { request, spec } => self.submit(turn, request, spec),
+            Event::Submit { request, spec } => _ = self.submit(turn, request, spec),
+            Event::SubmitHeld { request, spec } => {
+                if let Some(job) = self.submit(turn, request, spec) {
+                    self.hold(turn, job);
+                }
+            }
+            Event::Merge {
+                request,
+                job,
+                owner,
+                engine,
+                results,
+                more,
+            } => {
+                let brought = merge::Brought {
+                    owner,
+                    engine,
+                    results,
+                    more,
+                };
+                self.merge(turn, request, job, brought);
+            }
             Event::Cancel {
                 request,
                 job,

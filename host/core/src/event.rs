@@ -6,7 +6,8 @@
 use hearth_wire::message::Capacity;
 use hearth_wire::record::{NodeProfile, ReleaseFacts};
 use hearth_wire::{
-    AttemptId, Checkpoint, JobId, JobSpec, KeyId, NodeId, Outcome, ReleaseId, SessionId, TaskId,
+    AttemptId, Checkpoint, EngineId, JobId, JobSpec, KeyId, NodeId, Outcome, ReleaseId, SessionId,
+    TaskId, TaskIndex,
 };
 
 /// Names a request of the shell, so that the answer finds its way back. Core does not look into it.
@@ -41,6 +42,30 @@ pub enum Event {
         request: RequestId,
         /// What is wanted.
         spec: JobSpec,
+    },
+    /// The same from a client that brings results of it: no run of the job is leased for a while, whether
+    /// it is new or an earlier submission with the same key made it.
+    SubmitHeld {
+        /// Whom to answer.
+        request: RequestId,
+        /// What is wanted.
+        spec: JobSpec,
+    },
+    /// A client brings results of its job that it computed while the realm was away. The shell has
+    /// checked content ids, sizes, and that large outputs are stored.
+    Merge {
+        /// Whom to answer.
+        request: RequestId,
+        /// The job.
+        job: JobId,
+        /// Who brings them: the key of the client's certificate.
+        owner: KeyId,
+        /// What they ran on.
+        engine: EngineId,
+        /// The results; at most `MERGED_PER_REQUEST_MAX`.
+        results: Vec<ResultIn>,
+        /// Whether more follow, so that the job waits for them.
+        more: bool,
     },
     /// A client wants a job done no longer.
     Cancel {
@@ -121,6 +146,19 @@ pub enum Event {
     },
     /// Time has passed: [`crate::Coordinator::next_timeout`] is due. Harmless at any other time.
     Tick,
+}
+
+/// One result that the owner of a job computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResultIn {
+    /// Which task.
+    pub index: TaskIndex,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Fuel used.
+    pub fuel_used: u64,
+    /// Time in the sandbox, in microseconds.
+    pub run_micros: u64,
 }
 
 /// One report of a node.

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod index;
+mod merge;
 mod node;
 mod report;
 mod task;
@@ -127,6 +128,13 @@ impl Coordinator {
             // A seam: policies with audits will fold it into the node's rate.
             Fact::Suspicion { .. } => {}
             Fact::Shell(_) => {}
+            Fact::Held { job, until } => self.fold_held(*job, *until)?,
+            Fact::Merged {
+                job,
+                owner,
+                engine,
+                results,
+            } => self.fold_merged(*job, *owner, *engine, results)?,
         }
         self.refresh();
         self.seq = Seq(self.seq.0 + 1);
@@ -162,6 +170,7 @@ impl Coordinator {
             lease_millis: options.lease_millis,
             attempts_max: options.attempts_max,
             deadline,
+            held_until: hearth_wire::Millis(0),
             spec: hearth_wire::Digest::of(&hearth_wire::codec::encode(spec)),
             idempotency_key: options.idempotency_key.clone(),
             shape,

@@ -82,6 +82,7 @@ fn hash_job(mut hasher: Bytes, core: &Coordinator, job: &Job) -> Bytes {
         .raw(job.spec.as_bytes())
         .number(job.submitted_at.0)
         .number(job.deadline.map_or(u64::MAX, |at| at.0))
+        .number(job.held_until.0)
         .number(job.fresh.into())
         .number(job.hedged.into())
         .number(u64::from(job.doomed))

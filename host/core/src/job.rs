@@ -27,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) lease_millis: u64,
     pub(crate) attempts_max: u8,
     pub(crate) deadline: Option<Millis>,
+    /// No run is leased before then: its owner brings results.
+    pub(crate) held_until: Millis,
     pub(crate) spec: Digest,
     pub(crate) idempotency_key: Option<String>,
     /// What a node needs for a run, and for a check.
@@ -179,10 +181,16 @@ impl Job {
         u64::from(self.count() - self.fresh) + self.runs.len() as u64
     }
 
+    /// Whether its owner brings results, so that none of its tasks is run meanwhile.
+    pub(crate) fn is_held(&self, now: Millis) -> bool {
+        now < self.held_until
+    }
+
     /// Whether something in the lane may be leased at `now`.
     pub(crate) fn is_ready(&self, lane: Lane, now: Millis) -> bool {
         let due = |set: &BTreeSet<(Millis, u32)>| set.first().is_some_and(|(at, _)| *at <= now);
         match lane {
+            Lane::Run if self.is_held(now) => false,
             Lane::Run => self.fresh < self.count() || due(&self.runs),
             Lane::Check => due(&self.checks),
         }
@@ -195,10 +203,9 @@ impl Job {
             let mut later = set.range((now.plus(1), 0)..);
             later.next().map(|(at, _)| *at)
         };
-        match (later(&self.runs), later(&self.checks)) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let held = self.is_held(now).then_some(self.held_until);
+        let times = [later(&self.runs), later(&self.checks), held];
+        times.into_iter().flatten().min()
     }
 
     pub(crate) fn shape_of(&self, lane: Lane) -> Option<ShapeIndex> {

@@ -34,6 +34,6 @@ mod tests;
 pub use check::Violation;
 pub use config::Config;
 pub use coordinator::{Coordinator, ReplayError};
-pub use event::{Event, ReportIn, RequestId};
+pub use event::{Event, ReportIn, RequestId, ResultIn};
 pub use snapshot::RestoreError;
 pub use step::{Answer, Effect, Grant, Holder, JobProgress, JobState, RequestRefusal, Step};

@@ -108,7 +108,7 @@ pub enum Effect {
         task: TaskId,
         /// Whose report decided.
         attempt: AttemptId,
-        /// The node of that attempt.
+        /// The node of that attempt; for what the job's owner computed, the owner's key.
         node: NodeId,
         /// What was decided: `Settled`, `Provisional`, `Confirmed` or `Failed`.
         verdict: Verdict,
@@ -187,6 +187,15 @@ pub enum Answer {
         /// Whether an earlier submission with this idempotency key made it.
         existing: bool,
     },
+    /// The results are part of the job, as far as it had none.
+    Merged {
+        /// Results that were taken.
+        merged: u32,
+        /// Results of tasks that had one or had ended.
+        known: u32,
+        /// Views are new enough from here on.
+        seq: Seq,
+    },
     /// The job is cancelled, or had closed before.
     Cancelled {
         /// Views are new enough from here on.
@@ -257,6 +266,14 @@ pub enum RequestRefusal {
     /// The idempotency key was used for a job that asked for something else.
     #[error("this idempotency key belongs to {0}, which asks for something else; use a new key")]
     KeyReused(JobId),
+    /// What a client brings as a result cannot be one of its job.
+    #[error("result of {task}: {problem}; compute it again with this version of hearth")]
+    BadResult {
+        /// The task.
+        task: TaskId,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The client has as many open tasks as it may have.
     #[error("you would have {open} open tasks, at most {max} are allowed; wait for some to end")]
     OwnerQuota {

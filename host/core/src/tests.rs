@@ -3,6 +3,7 @@
 mod checkpoints;
 mod jobs;
 mod leases;
+mod merge;
 mod modes;
 mod nodes;
 mod order;

@@ -83,6 +83,14 @@ faults! {
     ReleaseRevoked = "release-revoked",
     /// A node's owner paused it.
     OwnerPause = "owner-pause",
+    /// A client brought results that it had computed while the realm was away.
+    OfflineResults = "offline-results",
+    /// A client brought results again, in other pieces, or of a job that had ended.
+    OfflineAgain = "offline-again",
+    /// A client brought what cannot be a result, or results of another's job.
+    OfflineBad = "offline-bad",
+    /// A client submitted a job of which it had results already.
+    OfflineJob = "offline-job",
     /// A request that must be refused.
     BadRequest = "bad-request",
 }

@@ -8,6 +8,7 @@ mod effect;
 mod fact;
 mod fair;
 mod fit;
+mod merge;
 mod mode;
 mod order;
 mod report;
@@ -76,6 +77,8 @@ pub(crate) struct Job {
     pub(crate) spec: JobSpec,
     pub(crate) tasks: Vec<Task>,
     pub(crate) fresh: u32,
+    /// No run of it is leased before then.
+    pub(crate) held_until: u64,
     pub(crate) open: u32,
     pub(crate) counts: [u32; 6],
     pub(crate) leased: u32,
@@ -93,6 +96,16 @@ impl Job {
     /// Whether some of its tasks were never leased.
     pub(crate) fn has_fresh(&self) -> bool {
         (self.fresh as usize) < self.tasks.len()
+    }
+
+    /// Its tasks that core takes for ones to be leased again: those that were leased before, and those in
+    /// front of one that its owner brought the result of.
+    fn leased_again(&self) -> impl Iterator<Item = &Task> {
+        let passed = &self.tasks[..self.fresh as usize];
+        let behind = &self.tasks[self.fresh as usize..];
+        passed
+            .iter()
+            .chain(behind.iter().filter(|task| !task.history.is_empty()))
     }
 }
 

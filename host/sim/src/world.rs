@@ -4,6 +4,7 @@ mod client;
 mod mishap;
 mod net;
 mod node;
+mod offline;
 mod shell;
 
 use std::cmp::Reverse;
@@ -107,6 +108,8 @@ pub(crate) enum Happening {
     Client,
     /// Something goes wrong.
     Mishap,
+    /// A client goes on without the realm, or brings what it has computed.
+    Offline(offline::Offline),
     /// The oracle looks.
     Look,
 }
@@ -205,6 +208,7 @@ impl World {
         world.after(1, Happening::Client);
         if world.config.mishap_millis > 0 {
             world.after(5_000, Happening::Mishap);
+            world.after(2_000, Happening::Offline(offline::Offline::Begin));
         }
         world.after(1_000, Happening::Look);
         world
@@ -269,6 +273,7 @@ impl World {
             Happening::Restart => self.restart_coordinator(),
             Happening::Client => self.client(),
             Happening::Mishap => self.mishap(),
+            Happening::Offline(offline) => self.offline(offline),
             Happening::Look => self.look(),
         }
     }

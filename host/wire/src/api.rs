@@ -14,7 +14,8 @@ mod task;
 pub use enrol::{EnrolRequest, Enrolled, Invitation, InvitationRequest, RenewRequest};
 pub use error::{ApiError, Blame, ErrorBody};
 pub use job::{
-    JobAccepted, JobCounts, JobEvent, JobList, JobState, JobStatus, NodeShare, SubmitJob,
+    JobAccepted, JobCounts, JobEvent, JobList, JobState, JobStatus, NodeShare, ResultsMerged,
+    SubmitJob,
 };
 pub use node::{
     Health, ModeReport, ModeSwitch, NodeList, NodeState, NodeStatus, PerformanceMetrics, Revoked,

@@ -15,6 +15,7 @@ mod digest;
 mod id;
 mod input_set;
 mod job;
+mod offline;
 mod outcome;
 mod policy;
 mod release;
@@ -41,6 +42,7 @@ pub use input_set::{
     InputIndex, InputSet, InputSetError, InputSetWriter, content_id, input_leaf, read_index,
 };
 pub use job::{JobOptions, JobSpec, Placement, Priority, TrustPolicy};
+pub use offline::{OfflineResult, OfflineResults};
 pub use outcome::{Inconclusive, Outcome, Output, Overrun, Resource, TaskError, TrapKind};
 pub use policy::{
     AuthorEntry, Invitation, InvitationNonce, NodePublicKey, ParsePublicKeyError, Policy,

@@ -115,6 +115,20 @@ pub const LEASE_MILLIS_DEFAULT: u64 = 10 * 60 * 1_000;
 pub const RETRY_MILLIS_MIN: u64 = 50;
 /// Longest delay before a retry.
 pub const RETRY_MILLIS_MAX: u64 = 30_000;
+/// How long a job waits for the next results that its owner brings, before it goes on without them:
+/// longer than a transfer that moves nothing is waited for ([`BLOB_STALL_MILLIS`]), and short enough
+/// that a client which died keeps its job from nobody for long.
+pub const HOLD_MILLIS: u64 = 30_000;
+/// Results in one request that brings them: one record, like a batch of reports.
+pub const MERGED_PER_REQUEST_MAX: usize = REPORTS_PER_BATCH_MAX;
+/// Bytes of one request that brings results: as many as it may have with what travels inside them.
+pub const MERGED_BYTES_MAX: usize = 2 * MIB;
+/// Jobs whose results a client keeps for one realm that is away. More than a person starts by hand
+/// before looking why the realm is gone; each is a folder of its own.
+pub const OUTBOX_JOBS_MAX: usize = 256;
+/// Bytes of one such job, its component and inputs included: four times the largest output, component
+/// and input together, and a small part of any disk. Beyond it results are shown and not kept.
+pub const OUTBOX_JOB_BYTES_MAX: u64 = 1 << 30;
 /// Idempotency keys remembered per realm; the oldest of a closed job goes first.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 

@@ -168,6 +168,26 @@ pub enum Fact {
     /// Something that the shell around core must not forget (redeemed invitations, wall times): core
     /// does not interpret it. `SHELL_FACT_BYTES_MAX` at most.
     Shell(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Until then no run of a job is leased: its owner brings results.
+    Held {
+        /// The job.
+        job: JobId,
+        /// A time that has come lets the job go on.
+        until: Millis,
+    },
+    /// Results that the owner of a job computed while the realm was away. Nobody held a lease of them:
+    /// each gets an attempt that was never live.
+    Merged {
+        /// The job.
+        job: JobId,
+        /// Whose it is, and whose machine computed them.
+        owner: KeyId,
+        /// What they ran on.
+        engine: EngineId,
+        /// Each with an attempt of its own, numbered upwards. The verdicts are [`Verdict::Settled`] and
+        /// [`Verdict::Provisional`].
+        results: Vec<ReportFact>,
+    },
 }
 
 /// What core needs to know of a verified manifest.
@@ -274,7 +294,7 @@ pub enum Purpose {
     Arbitrate,
 }
 
-/// One report in a [`Fact::Reported`].
+/// One report in a [`Fact::Reported`], or one result in a [`Fact::Merged`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReportFact {
     /// The attempt.

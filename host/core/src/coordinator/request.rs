@@ -83,11 +83,17 @@ impl Coordinator {
         self.answer(turn, request, Answer::ReleaseRevoked { seq });
     }
 
-    pub(super) fn submit(&mut self, turn: &mut Turn<'_>, request: RequestId, spec: JobSpec) {
-        match self.existing(&spec) {
+    /// The job that the request made or had made before; `None` if it was refused.
+    pub(super) fn submit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: RequestId,
+        spec: JobSpec,
+    ) -> Option<JobId> {
+        let refusal = match self.existing(&spec) {
             Some(Ok((job, tasks))) => {
                 let seq = self.seq;
-                return self.answer(
+                self.answer(
                     turn,
                     request,
                     Answer::Submitted {
@@ -97,12 +103,14 @@ impl Coordinator {
                         existing: true,
                     },
                 );
+                return Some(job);
             }
-            Some(Err(refusal)) => return self.refuse(turn, request, refusal),
-            None => {}
-        }
-        if let Err(refusal) = self.admit(&spec) {
-            return self.refuse(turn, request, refusal);
+            Some(Err(refusal)) => Some(refusal),
+            None => self.admit(&spec).err(),
+        };
+        if let Some(refusal) = refusal {
+            self.refuse(turn, request, refusal);
+            return None;
         }
         let (job, tasks) = (self.next_job, spec.inputs.count);
         self.emit(turn, Fact::Submitted { job, spec });
@@ -117,6 +125,7 @@ impl Coordinator {
                 existing: false,
             },
         );
+        Some(job)
     }
 
     /// The job that an earlier submission with the same key made.
@@ -179,11 +188,7 @@ impl Coordinator {
         owner: Option<KeyId>,
     ) {
         let open = self.jobs.get(&id);
-        let key = match (open, self.closed.get(&id)) {
-            (Some(job), _) => self.owners.at(job.owner).map(|owner| owner.key),
-            (None, Some(closed)) => Some(closed.owner),
-            (None, None) => None,
-        };
+        let key = self.owner_of(id);
         // Another's job and no job are answered alike.
         if key.is_none() || owner.is_some_and(|owner| Some(owner) != key) {
             return self.refuse(turn, request, RequestRefusal::UnknownJob(id));
@@ -194,6 +199,15 @@ impl Coordinator {
         }
         let seq = self.seq;
         self.answer(turn, request, Answer::Cancelled { seq });
+    }
+
+    /// Whose an open or closed job is.
+    pub(crate) fn owner_of(&self, id: JobId) -> Option<KeyId> {
+        match (self.jobs.get(&id), self.closed.get(&id)) {
+            (Some(job), _) => self.owners.at(job.owner).map(|owner| owner.key),
+            (None, Some(closed)) => Some(closed.owner),
+            (None, None) => None,
+        }
     }
 
     pub(super) fn drain(&mut self, turn: &mut Turn<'_>, request: Option<RequestId>, node: NodeId) {
@@ -257,11 +271,16 @@ impl Coordinator {
         }
     }
 
-    fn answer(&mut self, turn: &mut Turn<'_>, request: RequestId, answer: Answer) {
+    pub(super) fn answer(&mut self, turn: &mut Turn<'_>, request: RequestId, answer: Answer) {
         turn.step.effects.push(Effect::Done { request, answer });
     }
 
-    fn refuse(&mut self, turn: &mut Turn<'_>, request: RequestId, refusal: RequestRefusal) {
+    pub(super) fn refuse(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: RequestId,
+        refusal: RequestRefusal,
+    ) {
         turn.step.effects.push(Effect::Refused { request, refusal });
     }
 }

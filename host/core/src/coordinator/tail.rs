@@ -48,9 +48,13 @@ impl Coordinator {
         if !in_tail(job) {
             return;
         }
+        let held = job.is_held(turn.now);
         let at = next_look(job, turn.now);
         job.tail_at = Some(at);
         self.timers.set(at, Timer::Tail(id));
+        if held {
+            return;
+        }
         let slow = self.slow(turn.now, id);
         for task in slow {
             let Some(index) = self.second_node(id, task) else {

@@ -5,7 +5,7 @@ use hearth_wire::{AttemptId, Body, Digest, Inconclusive, Outcome, TaskId};
 
 use super::Folded;
 use crate::Coordinator;
-use crate::attempt::AttemptState;
+use crate::attempt::{AttemptState, OWNER};
 use crate::job::Phase;
 use crate::node::{DECLINED_MAX, NodeIndex, ewma};
 use crate::step::{Effect, Holder};
@@ -114,7 +114,7 @@ impl Coordinator {
         self.out.nodes.insert(index);
     }
 
-    fn hold_output(&mut self, report: &ReportFact) {
+    pub(super) fn hold_output(&mut self, report: &ReportFact) {
         if let Outcome::Returned(output) = &report.outcome
             && let Body::Blob(blob) = &output.body
         {
@@ -125,7 +125,7 @@ impl Coordinator {
         }
     }
 
-    fn fold_provisional(&mut self, slot: u32, task: TaskId, digest: Digest) -> Folded {
+    pub(super) fn fold_provisional(&mut self, slot: u32, task: TaskId, digest: Digest) -> Folded {
         if self.cell(task).map(|cell| cell.phase) == Some(Phase::Provisional) {
             // A better start replaces what cannot be compared, and what that was made from with it.
             self.drop_checkpoint(task);
@@ -158,11 +158,14 @@ impl Coordinator {
         }
         let head = self.cell(task).ok_or("unknown task")?.head;
         if overturned && let Some(index) = self.mismatch_of(head) {
-            let node = self.nodes.at_mut(index).ok_or("unknown node")?;
             // Our own machines may be wrong too (a bad memory module), but shutting them out would
-            // leave nobody to decide anything.
-            node.blamed = !node.kind.is_trusted();
-            self.out.standings.insert(index);
+            // leave nobody to decide anything. A job's owner is no node, and harmed nobody else.
+            if let Some(node) = self.nodes.at_mut(index) {
+                node.blamed = !node.kind.is_trusted();
+                self.out.standings.insert(index);
+            } else if index != OWNER {
+                return Err("unknown node");
+            }
             let chain = self.attempts.chain(head);
             let wrong = chain.filter(|(_, a)| matches!(a.state, AttemptState::Result(_)));
             for attempt in wrong.map(|(_, attempt)| attempt.id).collect::<Vec<_>>() {

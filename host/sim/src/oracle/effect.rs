@@ -226,7 +226,8 @@ impl Oracle {
                         self.want(known == Some(*tasks), "acknowledged is in the journal", job);
                         seq
                     }
-                    Answer::Cancelled { seq }
+                    Answer::Merged { seq, .. }
+                    | Answer::Cancelled { seq }
                     | Answer::ReleaseAdded { seq }
                     | Answer::ReleaseRevoked { seq }
                     | Answer::Draining { seq }

@@ -160,6 +160,17 @@ impl Oracle {
             }
             Fact::ModeChanged { mode, .. } => self.mode_changed(*mode),
             Fact::Suspicion { .. } | Fact::Shell(_) => {}
+            Fact::Held { job, until } => self.held(*job, *until),
+            Fact::Merged {
+                job,
+                owner,
+                engine,
+                results,
+            } => {
+                for result in results {
+                    self.merged(*job, *owner, *engine, result);
+                }
+            }
         }
     }
 
@@ -188,6 +199,7 @@ impl Oracle {
             spec: spec.clone(),
             tasks: (0..count).map(|_| Task::default()).collect(),
             fresh: 0,
+            held_until: 0,
             open: count,
             counts: [count, 0, 0, 0, 0, 0],
             leased: 0,
@@ -437,20 +449,17 @@ impl Oracle {
         self.enter(id, State::Open);
     }
 
+    /// An attempt has an id that none before it had.
+    pub(super) fn used_first(&mut self, attempt: AttemptId) {
+        let counter = attempt.0 >> 24;
+        let next = counter == self.last_attempt + 1 && !self.attempts.contains_key(&attempt);
+        self.want(next, "attempts are never used twice", attempt);
+        self.last_attempt = counter;
+    }
+
     fn leased(&mut self, id: NodeId, session: SessionId, lease: &LeaseFact) {
         let (task_id, attempt) = (lease.task, lease.attempt);
-        let counter = attempt.0 >> 24;
-        self.want(
-            counter == self.last_attempt + 1,
-            "attempts are never used twice",
-            attempt,
-        );
-        self.last_attempt = counter;
-        self.want(
-            !self.attempts.contains_key(&attempt),
-            "attempts are never used twice",
-            attempt,
-        );
+        self.used_first(attempt);
         let (Some(job), Some(node)) = (self.job(task_id.job), self.nodes.get(&id)) else {
             return self.violate(
                 "leases name jobs and nodes that exist",
@@ -492,6 +501,7 @@ impl Oracle {
         let (free, prefetches) = (node.free_slots(), node.kind != NodeKind::Local);
         let fresh = job.fresh == task_id.index.0 && task.history.is_empty();
         let live = task.live;
+        let held = !check && self.at < job.held_until;
         let contested = task.other.is_some();
         let detail = || format!("{lease:?} to {id}");
         if !usable {
@@ -526,6 +536,9 @@ impl Oracle {
                 "a lease has a purpose",
                 format!("{} {state:?} {live}", detail()),
             );
+        }
+        if held {
+            self.violate("what its owner brings results of is not run", detail());
         }
         if early {
             self.violate("a failed task waits before it is leased again", detail());

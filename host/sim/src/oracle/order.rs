@@ -69,8 +69,8 @@ impl Job {
 
     /// Whether a task waits that was leased before, or its result for a check.
     fn waits_again(&self) -> bool {
-        let mut known = self.tasks.iter();
-        known.any(|task| task.live == 0 && !task.history.is_empty() && task.state < State::Settled)
+        let mut known = self.leased_again();
+        known.any(|task| task.live == 0 && task.state < State::Settled)
     }
 }
 
@@ -121,7 +121,8 @@ impl Oracle {
         let (priority, owner, at) = (job.spec.options.priority, job.spec.owner, self.at);
         let open = self.open_jobs.iter().map(|job| &self.jobs[*job]);
         let waits = open.clone();
-        let waits = waits.filter(|other| other.has_fresh() && self.takes(node, other));
+        let waits = waits
+            .filter(|other| other.has_fresh() && !self.is_held(other) && self.takes(node, other));
         let waits: Vec<_> = waits.collect();
         let passes = waits.iter().any(|other| other.priority() < priority);
         let mut alike = open.filter(|other| other.priority() == priority);
@@ -153,7 +154,8 @@ impl Oracle {
         let deadlines = queued.clone().filter(|other| other.expires.is_some());
         let barred = queued.filter(|other| {
             let fits = self.fits(node, other, false) || self.fits(node, other, true);
-            fits && !(other.has_fresh() && self.takes(node, other))
+            let fresh = other.has_fresh() && !self.is_held(other);
+            fits && !(fresh && self.takes(node, other))
         });
         // A job may stand in a queue twice, for runs and for checks.
         deadlines.count() * 2 <= LOOK && barred.count() * 2 < LOOK

@@ -13,7 +13,8 @@ impl Oracle {
     /// No node that may have a fresh task idles; the local host counts when nobody else can.
     pub(crate) fn sample_idle(&mut self) {
         let waiting: Vec<_> = self.open_jobs.iter().map(|job| &self.jobs[*job]).collect();
-        let waiting = waiting.into_iter().filter(|job| job.has_fresh());
+        let waiting = waiting.into_iter();
+        let waiting = waiting.filter(|job| job.has_fresh() && !self.is_held(job));
         let mut found = None;
         for job in waiting {
             let takes = |node: &Node| self.takes(node, job);
@@ -44,15 +45,13 @@ impl Oracle {
     /// again, but no volunteer that failed it.
     pub(crate) fn sample_again(&mut self, now: u64) {
         let jobs = self.open_jobs.iter().map(|job| &self.jobs[*job]);
+        let jobs = jobs.filter(|job| !self.is_held(job));
         let mut found = jobs.filter_map(|job| {
-            let waits = |task: &&Task| {
-                let waits = task.state == State::Open && task.live == 0;
-                waits && !task.history.is_empty() && task.ready <= now
-            };
+            let waits =
+                |task: &&Task| task.state == State::Open && task.live == 0 && task.ready <= now;
             // Core looks at the first few; this one is certainly among them.
             let task = job
-                .tasks
-                .iter()
+                .leased_again()
                 .filter(waits)
                 .min_by_key(|task| task.ready)?;
             let idle = self.who_should_take(job, task)?;

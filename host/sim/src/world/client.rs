@@ -40,6 +40,7 @@ pub(crate) struct Clients {
 pub(crate) enum Wish {
     Submit(JobSpec, Option<JobId>),
     Bad,
+    Offline(super::offline::Wish),
     Cancel(JobId, Option<KeyId>),
     Publish(ReleaseFacts),
     Revoke(ReleaseId),
@@ -48,7 +49,7 @@ pub(crate) enum Wish {
 }
 
 impl Clients {
-    fn task_seed(task: TaskId) -> u64 {
+    pub(super) fn task_seed(task: TaskId) -> u64 {
         mix(task.job.0 << 32 | u64::from(task.index.0))
     }
 
@@ -106,6 +107,7 @@ impl World {
         }
         let event = match wish {
             Wish::Submit(spec, _) => Event::Submit { request, spec },
+            Wish::Offline(wish) => wish.event(request),
             Wish::Bad => {
                 let mut spec = self.new_spec();
                 match self.rng.below(6) {
@@ -146,6 +148,7 @@ impl World {
             return self.oracle.violate("a request is answered once", request.0);
         };
         match (wish, answer) {
+            (Wish::Offline(wish), answer) => self.offline_answered(wish, answer),
             (Wish::Submit(spec, first), Ok(Answer::Submitted { job, existing, .. })) => {
                 if first.is_some() && existing {
                     self.fault(Fault::RepeatedSubmission);

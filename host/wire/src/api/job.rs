@@ -19,6 +19,10 @@ pub struct SubmitJob {
     /// Everything else.
     #[serde(default)]
     pub options: JobOptions,
+    /// Nothing of the job is leased for `HOLD_MILLIS`: its client brings results that it has computed
+    /// itself. Holds a job that an earlier submission made as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
 }
 
 /// The job is durable: from now on nothing but its owner ends it before its tasks have ended.
@@ -33,6 +37,20 @@ pub struct JobAccepted {
     pub tasks: u32,
     /// Whether an earlier submission with the same idempotency key had made it.
     pub existing: bool,
+}
+
+/// Answer to results that a job's owner had computed while the realm was away. They are durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultsMerged {
+    /// The job.
+    #[serde(with = "text")]
+    pub job: JobId,
+    /// Results that were taken: nobody computes those tasks any more, a check of a `certain` job apart.
+    pub merged: u32,
+    /// Results of tasks that had one, or that had ended: they change nothing.
+    pub known: u32,
+    /// Position of the record behind which a read shows them.
+    pub seq: Seq,
 }
 
 /// How a job stands.
