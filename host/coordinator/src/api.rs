@@ -8,6 +8,7 @@ mod extract;
 mod inputs;
 mod jobs;
 mod nodes;
+mod offline;
 mod openapi;
 mod outputs;
 mod problem;

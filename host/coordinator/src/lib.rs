@@ -23,6 +23,7 @@ mod inputs;
 mod local;
 mod metrics;
 mod nodes;
+mod outcome;
 mod releases;
 mod run;
 mod session;

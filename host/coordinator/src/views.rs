@@ -18,7 +18,9 @@ use crate::tables::Tables;
 
 pub(crate) use job::{JobView, Tasks, count};
 pub(crate) use node::NodeView;
-pub(crate) use show::{OutcomeError, Outcomes, RECORD_BYTES_MAX, base64, result_of_report};
+pub(crate) use show::{
+    OutcomeError, Outcomes, RECORD_BYTES_MAX, base64, reports, result_of_report,
+};
 pub(crate) use state::{Happening, State};
 pub(crate) use task::{Stage, TaskView};
 

@@ -21,7 +21,8 @@ pub use node::{
     Health, ModeReport, ModeSwitch, NodeList, NodeState, NodeStatus, PerformanceMetrics, Revoked,
 };
 pub use result::{
-    OutputEncoding, ProcessingResult, ResultBody, ResultMetadata, ResultPage, TaskState, TaskStatus,
+    CLIENT, OutputEncoding, ProcessingResult, ResultBody, ResultMetadata, ResultPage, TaskState,
+    TaskStatus,
 };
 pub use task::{ProcessingTask, TaskData, TaskPosted, TaskRequest};
 

@@ -9,7 +9,6 @@ use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use futures_util::{Stream, stream};
 use hearth_wire::JobId;
 use hearth_wire::api::{JobEvent, JobState, JobStatus};
-use hearth_wire::record::Fact;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -17,7 +16,7 @@ use super::auth::Authority;
 use super::extract::{Named, Path};
 use super::{Caller, Problem, Shared, jobs};
 use crate::shell::Shell;
-use crate::views::{Happening, News, State as Shown, result_of_report};
+use crate::views::{Happening, News, State as Shown, reports, result_of_report};
 
 /// The job's status is sent at most this often; counts in between are skipped.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -235,10 +234,8 @@ impl Follower {
                 if task.job != self.job {
                     return None;
                 }
-                let Fact::Reported { reports, .. } = &record.fact else {
-                    return None;
-                };
-                let report = reports.get(report)?;
+                let (reports, engine) = reports(&record.fact)?;
+                let report = (reports.get(report)?, engine);
                 result_of_report(&state, task, view, report, wall).map(JobEvent::Result)
             }
             Happening::Amended { task, node } => {

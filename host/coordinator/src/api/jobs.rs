@@ -31,6 +31,16 @@ pub(super) struct MinSeq {
     min_seq: Option<u64>,
 }
 
+/// Query of a submission.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SubmitQuery {
+    /// No run of the job is leased for `HOLD_MILLIS`: its client brings results that it has computed
+    /// itself. Holds a job that an earlier submission made as well.
+    #[serde(default)]
+    hold: bool,
+}
+
 /// Query of a list of jobs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +66,7 @@ impl MinSeq {
 pub(super) async fn submit(
     State(shell): Shared,
     caller: Caller,
+    Query(query): Query<SubmitQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<JobAccepted>), Problem> {
@@ -75,6 +86,7 @@ pub(super) async fn submit(
         request.release,
         request.inputs,
         request.options,
+        query.hold,
     )
     .await?;
     let status = if accepted.existing {
@@ -92,6 +104,7 @@ pub(super) async fn accept(
     release: ReleaseId,
     inputs: InputSet,
     options: JobOptions,
+    hold: bool,
 ) -> Result<JobAccepted, Problem> {
     check_media_type(&inputs.media_type)?;
     if inputs.count == 0 {
@@ -127,7 +140,10 @@ pub(super) async fn accept(
     };
     let answer = shell
         .driver
-        .ask(|request| Event::Submit { request, spec })
+        .ask(|request| match hold {
+            true => Event::SubmitHeld { request, spec },
+            false => Event::Submit { request, spec },
+        })
         .await??;
     match answer {
         Answer::Submitted {

@@ -106,7 +106,11 @@ fn parameters(route: &Route) -> Vec<Value> {
             json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
         });
     let in_query = route.query.iter().map(|name| {
-        let kind = if *name == "media_type" { "string" } else { "integer" };
+        let kind = match *name {
+            "media_type" => "string",
+            "hold" => "boolean",
+            _ => "integer",
+        };
         json!({ "name": name, "in": "query", "required": *name == "count", "schema": { "type": kind } })
     });
     in_path.chain(in_query).collect()

@@ -31,8 +31,7 @@ pub(super) async fn get(
             return Ok(None);
         };
         let mut outcomes = Outcomes::new(&reader.journal);
-        let (report, _) = outcomes.report(position, task)?;
-        Ok(match &report.outcome {
+        Ok(match &outcomes.report(position, task)?.report.outcome {
             Outcome::Returned(output) => Some(output.clone()),
             _ => None,
         })

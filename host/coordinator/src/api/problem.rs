@@ -231,6 +231,7 @@ impl From<RequestRefusal> for Problem {
             RequestRefusal::EmptyJob => (StatusCode::BAD_REQUEST, "empty-job"),
             RequestRefusal::TooManyTasks { .. } => (StatusCode::BAD_REQUEST, "too-many-tasks"),
             RequestRefusal::BadOption { .. } => (StatusCode::BAD_REQUEST, "bad-option"),
+            RequestRefusal::BadResult { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "bad-result"),
             RequestRefusal::KeyReused(_) => (StatusCode::CONFLICT, "idempotency-key-reused"),
             RequestRefusal::OwnerQuota { .. } => (StatusCode::TOO_MANY_REQUESTS, "quota"),
             RequestRefusal::Full => (StatusCode::SERVICE_UNAVAILABLE, "realm-full"),

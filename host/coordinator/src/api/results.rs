@@ -104,9 +104,10 @@ fn read_one(
     let Some(position) = view.outcome() else {
         return Ok(view.shown(task, trust, node(), None));
     };
-    let (report, at) = outcomes.report(position, task)?;
-    let at = shell.views.read().wall.iso(position, at);
-    Ok(view.shown(task, trust, node(), Some((report, at))))
+    let found = outcomes.report(position, task)?;
+    let at = shell.views.read().wall.iso(position, found.at);
+    let (node, report) = (node().on(found.engine), Some((found.report, at)));
+    Ok(view.shown(task, trust, node, report))
 }
 
 pub(super) async fn task(

@@ -11,8 +11,8 @@ use axum::{Router, middleware};
 use hearth_wire::Role;
 
 use super::{
-    Caller, Problem, blobs, events, inputs, jobs, must_be_json, nodes, openapi, outputs, realm,
-    releases, results, serve, tasks,
+    Caller, Problem, blobs, events, inputs, jobs, must_be_json, nodes, offline, openapi, outputs,
+    realm, releases, results, serve, tasks,
 };
 use crate::shell::Shell;
 
@@ -72,7 +72,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!("get" "/v1/inputs/{job}/{index}", "Read the input of a task", SENDERS,
         None => BYTES, 200, [], get(inputs::get)),
     route!("post" "/v1/jobs", "Submit a job", AUTHORS,
-        Some("SubmitJob") => "JobAccepted", 201, [], post(jobs::submit)),
+        Some("SubmitJob") => "JobAccepted", 201, ["hold"], post(jobs::submit)),
     route!("get" "/v1/jobs", "All jobs, the newest first", READERS,
         None => "JobList", 200, ["min_seq", "limit"], get(jobs::list)),
     route!("get" "/v1/jobs/{job}", "How a job stands", READERS,
@@ -81,6 +81,8 @@ pub(super) const ROUTES: &[Route] = &[
         None => "JobStatus", 200, [], delete(jobs::cancel)),
     route!("get" "/v1/jobs/{job}/results", "Results in order of index, a page at a time", READERS,
         None => "ResultPage", 200, ["from", "limit", "min_seq"], get(results::page)),
+    route!("post" "/v1/jobs/{job}/offline-results", "Hand over results that you computed while the realm was away", AUTHORS,
+        Some(BYTES) => "ResultsMerged", 200, [], post(offline::merge)),
     route!("get" "/v1/jobs/{job}/events", "What happens to a job, as server-sent events", READERS,
         None => "text/event-stream", 200, [], get(events::stream)),
     route!("get" "/v1/jobs/{job}/tasks/{index}", "How a task stands", READERS,

@@ -53,7 +53,7 @@ pub(super) async fn submit(
     {
         options.deadline_millis = earlier.spec.options.deadline_millis;
     }
-    let accepted = jobs::accept(&shell, &caller, release, inputs, options).await?;
+    let accepted = jobs::accept(&shell, &caller, release, inputs, options, false).await?;
     let shown = jobs::shown(&shell, &caller, accepted.job)?;
     let id = TaskId {
         job: accepted.job,

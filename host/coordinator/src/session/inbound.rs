@@ -224,7 +224,7 @@ impl Inbound {
         if blob.len > facts.release.manifest.limits.checkpoint_bytes {
             return Err(protocol("a checkpoint above the manifest's limit").into());
         }
-        if !reports::is_stored(shell, &report.checkpoint.state).await {
+        if !crate::outcome::is_stored(shell, &report.checkpoint.state).await {
             return Err(protocol("a checkpoint whose body was not uploaded before").into());
         }
         let made_here = report.checkpoint.chain.last().map(|link| link.node);

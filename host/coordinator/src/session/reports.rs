@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hearth_core::ReportIn;
 use hearth_identity::{accept_local_reports, verify_reports};
 use hearth_wire::message::{Refusal, Report, ReportBatch};
-use hearth_wire::{Body, EngineId, Inconclusive, JobId, Outcome, Overrun, TaskLimits, limits};
+use hearth_wire::{EngineId, Inconclusive, JobId, Outcome, TaskLimits, limits};
 
 use super::{Member, protocol};
+use crate::outcome::{self, Unfit};
 use crate::shell::{JobFacts, Shell};
 
 /// Checks a batch: the signature over it, and of each report the sizes, the engine and that it is
@@ -77,25 +78,6 @@ const LIMITS_MAX: TaskLimits = TaskLimits {
     checkpoint_bytes: limits::CHECKPOINT_BYTES_MAX,
 };
 
-/// Why a report is not about what it should be about.
-#[derive(Debug, thiserror::Error)]
-enum Unfit {
-    #[error("its content id is not its task's")]
-    Content,
-    #[error("its engine is not the one in Hello")]
-    Engine,
-    #[error("more bytes inline than allowed")]
-    Inline,
-    #[error(transparent)]
-    Overrun(#[from] Overrun),
-    #[error("an output that was not uploaded before")]
-    NotUploaded,
-    #[error("a text above its limit")]
-    Text,
-    #[error("more makers of checkpoints than allowed")]
-    Chain,
-}
-
 async fn fits(
     shell: &Arc<Shell>,
     facts: Option<&JobFacts>,
@@ -108,18 +90,8 @@ async fn fits(
     if report.chain.len() > limits::CHECKPOINT_CHAIN_MAX {
         return Err(Unfit::Chain);
     }
-    match &report.outcome {
-        Outcome::Refused(error) => error.check()?,
-        Outcome::Inconclusive(
-            Inconclusive::HostFault(text)
-            | Inconclusive::Declined(text)
-            | Inconclusive::Unfit(text),
-        ) if text.len() > limits::ERROR_TEXT_BYTES_MAX => return Err(Unfit::Text),
-        _ => {}
-    }
     // A job that is forgotten had some limits.
     let granted = facts.map_or(LIMITS_MAX, |facts| facts.release.manifest.limits);
-    granted.check_fuel(report.fuel_used)?;
     if let Some(facts) = facts
         && facts
             .content(report.task)
@@ -127,26 +99,5 @@ async fn fits(
     {
         return Err(Unfit::Content);
     }
-    let Outcome::Returned(output) = &report.outcome else {
-        return Ok(());
-    };
-    if !output.body.within_limit() {
-        return Err(Unfit::Inline);
-    }
-    granted.check_output(&output.media_type, output.body.len())?;
-    if is_stored(shell, &output.body).await {
-        Ok(())
-    } else {
-        Err(Unfit::NotUploaded)
-    }
-}
-
-/// Whether the bytes are here, wherever they were to be.
-pub(super) async fn is_stored(shell: &Arc<Shell>, body: &Body) -> bool {
-    let Body::Blob(blob) = body else {
-        return true;
-    };
-    let (store, blob) = (shell.blobs.clone(), *blob);
-    let found = tokio::task::spawn_blocking(move || store.len_of(&blob.digest)).await;
-    matches!(found, Ok(Ok(Some(len))) if len == blob.len)
+    outcome::check(shell, &granted, &report.outcome, report.fuel_used).await
 }

@@ -2,14 +2,16 @@
 
 use base64::Engine as _;
 use hearth_store::{Position, Reader, StoreError};
+use hearth_wire::api::CLIENT;
 use hearth_wire::api::{
     Blame, ErrorBody, JobStatus, ModeReport, ModeSwitch, NodeShare, OutputEncoding,
     ProcessingResult, ResultBody, ResultMetadata, TaskState,
 };
 use hearth_wire::codec::{self, DecodeError};
 use hearth_wire::record::{Fact, Failure, Record, ReportFact, Verdict};
-use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TrustPolicy};
+use hearth_wire::{Body, EngineId, JobId, Millis, Outcome, Output, TaskId, TrustPolicy};
 
+use super::task::OWNER;
 use super::{JobView, State, TaskView};
 use crate::clock::iso;
 use crate::tables::TablesError;
@@ -46,12 +48,12 @@ impl<'a> Outcomes<'a> {
         Self { reader, last: None }
     }
 
-    /// The report about `task` in the record at `position` that decided, and when.
+    /// The report about `task` in the record at `position` that decided.
     pub(crate) fn report(
         &mut self,
         position: Position,
         task: TaskId,
-    ) -> Result<(&ReportFact, hearth_wire::Millis), OutcomeError> {
+    ) -> Result<Found<'_>, OutcomeError> {
         if self.last.as_ref().is_none_or(|(at, _)| *at != position) {
             let bytes = self.reader.read_at(position)?;
             let record = codec::decode(&bytes, RECORD_BYTES_MAX)?;
@@ -60,15 +62,31 @@ impl<'a> Outcomes<'a> {
         let Some((_, record)) = &self.last else {
             return Err(OutcomeError::Missing(task));
         };
-        let Fact::Reported { reports, .. } = &record.fact else {
-            return Err(OutcomeError::Missing(task));
-        };
-        reports
-            .iter()
-            .rev()
-            .find(|report| report.task == task && decides(report.verdict))
-            .map(|report| (report, record.at))
-            .ok_or(OutcomeError::Missing(task))
+        let (reports, engine) = reports(&record.fact).ok_or(OutcomeError::Missing(task))?;
+        let mut reports = reports.iter().rev();
+        let report = reports.find(|report| report.task == task && decides(report.verdict));
+        let (report, at) = (report.ok_or(OutcomeError::Missing(task))?, record.at);
+        Ok(Found { report, at, engine })
+    }
+}
+
+/// An outcome in the journal.
+pub(crate) struct Found<'a> {
+    pub(crate) report: &'a ReportFact,
+    /// When it was journaled.
+    pub(crate) at: Millis,
+    /// What it ran on, if that was no node's.
+    pub(crate) engine: Option<EngineId>,
+}
+
+/// What a record says of the ends of runs, and on what they ran if that was no node.
+pub(crate) fn reports(fact: &Fact) -> Option<(&[ReportFact], Option<EngineId>)> {
+    match fact {
+        Fact::Reported { reports, .. } => Some((reports, None)),
+        Fact::Merged {
+            results, engine, ..
+        } => Some((results, Some(*engine))),
+        _ => None,
     }
 }
 
@@ -85,6 +103,16 @@ pub(crate) struct ShownNode {
     pub(crate) id: Option<String>,
     pub(crate) name: String,
     pub(crate) engine: String,
+}
+
+impl ShownNode {
+    /// The same, which ran on this engine.
+    pub(crate) fn on(mut self, engine: Option<EngineId>) -> Self {
+        if let Some(engine) = engine {
+            self.engine = engine.to_string();
+        }
+        self
+    }
 }
 
 impl State {
@@ -106,10 +134,10 @@ impl State {
                 .iter()
                 .filter(|(_, results)| **results > 0)
                 .filter_map(|(place, results)| {
-                    let view = self.nodes.at(*place)?;
+                    let shown = self.shown_node(Some(*place));
                     Some(NodeShare {
-                        node: view.shown_id(),
-                        name: view.profile.name.clone(),
+                        node: shown.id?,
+                        name: shown.name,
                         results: *results,
                     })
                 })
@@ -126,6 +154,13 @@ impl State {
 
     /// A node by its position, as shown with results.
     pub(crate) fn shown_node(&self, place: Option<u32>) -> ShownNode {
+        if place == Some(OWNER) {
+            return ShownNode {
+                id: Some(CLIENT.to_owned()),
+                name: "the job's owner, while the realm was away".to_owned(),
+                engine: String::new(),
+            };
+        }
         match place.and_then(|place| self.nodes.at(place)) {
             None => ShownNode::default(),
             Some(view) => ShownNode {
@@ -264,12 +299,12 @@ pub(crate) fn result_of_report(
     state: &State,
     task: TaskId,
     view: TaskView,
-    report: &ReportFact,
+    (report, engine): (&ReportFact, Option<EngineId>),
     wall: u64,
 ) -> Option<ProcessingResult> {
     let job = state.jobs.get(&task.job)?;
     let trust = job.spec.options.trust;
-    let node = state.shown_node(view.node());
+    let node = state.shown_node(view.node()).on(engine);
     // A confirming report is not the result, but it equals it.
     Some(view.shown(task, trust, node, Some((report, iso(wall)))))
 }

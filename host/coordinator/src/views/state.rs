@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::JobView;
 use super::node::Nodes;
-use super::task::{Stage, TaskView};
+use super::task::{OWNER, Stage, TaskView};
 use crate::clock::WallTimes;
 use crate::fact::ShellFact;
 use crate::tables::{Change, Changed};
@@ -249,9 +249,16 @@ impl State {
                     }
                 }
             }
-            Fact::Reported { node, reports } => {
+            Fact::Reported { reports, .. }
+            | Fact::Merged {
+                results: reports, ..
+            } => {
+                let node = match &record.fact {
+                    Fact::Reported { node, .. } => Some(*node),
+                    _ => None,
+                };
                 for (position, report) in reports.iter().enumerate() {
-                    let amended = self.reported(*node, report, entry.position, wall);
+                    let amended = self.reported(node, report, entry.position, wall);
                     if let Some(node) = amended {
                         let task = report.task;
                         tell(Happening::Amended { task, node });
@@ -300,6 +307,7 @@ impl State {
             Fact::Paused { .. }
             | Fact::Resumed { .. }
             | Fact::ModeWanted { .. }
+            | Fact::Held { .. }
             | Fact::Suspicion { .. } => {}
         }
         if let Some(news) = news {
@@ -433,20 +441,20 @@ impl State {
         self.live.len()
     }
 
-    /// Gives `Some(who)` if a result of `who` was replaced.
+    /// A node, or without one the owner of the job, said how a task ended. Gives `Some(who)` if a result
+    /// of `who` was replaced.
     fn reported(
         &mut self,
-        node: NodeId,
+        node: Option<NodeId>,
         report: &ReportFact,
         position: Position,
         wall: u64,
     ) -> Option<Option<NodeId>> {
-        self.totals.reports += 1;
+        self.totals.reports += u64::from(node.is_some());
         self.end_attempt(report.attempt);
-        let place = self.nodes.position(node).unwrap_or(u32::MAX);
-        let trusted = self
-            .nodes
-            .get(node)
+        let place = node.map_or(OWNER, |node| self.nodes.position(node).unwrap_or(u32::MAX));
+        let trusted = node
+            .and_then(|node| self.nodes.get(node))
             .is_some_and(|view| view.profile.kind.is_trusted());
         if matches!(report.verdict, Verdict::Provisional | Verdict::Differs) {
             let candidates = self.candidates.entry(report.task).or_default();
@@ -516,12 +524,14 @@ impl State {
         if job.close_if_over(wall) {
             self.ending.push(report.task.job);
         }
-        match report.verdict {
-            Verdict::Retry | Verdict::Failed(_) => self.count_failure(node),
-            Verdict::Noted => {}
-            _ => {
-                if let Some(view) = self.nodes.get_mut(node) {
-                    view.results += 1;
+        if let Some(node) = node {
+            match report.verdict {
+                Verdict::Retry | Verdict::Failed(_) => self.count_failure(node),
+                Verdict::Noted => {}
+                _ => {
+                    if let Some(view) = self.nodes.get_mut(node) {
+                        view.results += 1;
+                    }
                 }
             }
         }

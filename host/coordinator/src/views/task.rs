@@ -41,6 +41,9 @@ pub(crate) enum Stage {
 
 const NO_NODE: u32 = u32::MAX;
 
+/// In the place of a node: the owner of the job, who computed the result while the realm was away.
+pub(crate) const OWNER: u32 = u32::MAX - 1;
+
 impl TaskView {
     pub(crate) const NEW: Self = Self {
         position: u64::MAX,

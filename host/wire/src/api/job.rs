@@ -19,10 +19,6 @@ pub struct SubmitJob {
     /// Everything else.
     #[serde(default)]
     pub options: JobOptions,
-    /// Nothing of the job is leased for `HOLD_MILLIS`: its client brings results that it has computed
-    /// itself. Holds a job that an earlier submission made as well.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hold: bool,
 }
 
 /// The job is durable: from now on nothing but its owner ends it before its tasks have ended.
@@ -130,7 +126,7 @@ pub struct JobCounts {
 /// A node's part of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeShare {
-    /// The node, or `local`.
+    /// The node, or `local`, or `client` for the job's owner.
     pub node: String,
     /// The name that it gave itself.
     pub name: String,

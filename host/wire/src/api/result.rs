@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::api::text;
 use crate::{Digest, Seq, TaskId};
 
+/// In the place of a node's id: the owner of the job, on a machine of their own.
+pub const CLIENT: &str = "client";
+
 /// `GET /v1/jobs/ID/results`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultPage {
@@ -26,7 +29,8 @@ pub struct ProcessingResult {
     pub task_id: TaskId,
     /// What came out and how sure it is.
     pub result: ResultBody,
-    /// The node, or `local`; `None` when no attempt ended with a result.
+    /// The node, or `local`, or `client` for the job's owner, who computed it while the realm was away;
+    /// `None` when no attempt ended with a result.
     pub processed_by: Option<String>,
     /// When the result was accepted, ISO 8601.
     pub processed_at: Option<String>,

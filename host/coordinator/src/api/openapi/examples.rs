@@ -4,8 +4,8 @@ use hearth_wire::api::{
     ApiError, Blame, BlobStored, ErrorBody, Health, InputSetStored, Invitation, InvitationRequest,
     JobAccepted, JobCounts, JobList, JobState, JobStatus, Mode, ModeReport, ModeSwitch, NodeList,
     NodeShare, NodeState, NodeStatus, OutputEncoding, PerformanceMetrics, ProcessingResult,
-    ProcessingTask, ReleaseAdded, ResultBody, ResultMetadata, ResultPage, Revoked, SubmitJob,
-    TaskData, TaskPosted, TaskRequest, TaskState, TaskStatus,
+    ProcessingTask, ReleaseAdded, ResultBody, ResultMetadata, ResultPage, ResultsMerged, Revoked,
+    SubmitJob, TaskData, TaskPosted, TaskRequest, TaskState, TaskStatus,
 };
 use hearth_wire::runner::Confinement;
 use hearth_wire::{
@@ -59,6 +59,15 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
                 release: release(),
                 inputs: inputs(),
                 options: JobOptions::default(),
+            }),
+        ),
+        (
+            "ResultsMerged",
+            show(&ResultsMerged {
+                job: JobId(7),
+                merged: 40,
+                known: 2,
+                seq: Seq(44),
             }),
         ),
         (
