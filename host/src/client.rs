@@ -11,11 +11,11 @@ use hearth_net::http::client::{Client as Http, ClientLimits, Events, HttpError, 
 use hearth_net::tls::{Alpn, ClientTls, Endpoint, Identity, TlsError};
 use hearth_wire::api::{
     Enrolled, Invitation, InvitationRequest, JobAccepted, JobEvent, JobList, JobStatus, ModeReport,
-    NodeList, ReleaseAdded, RenewRequest, ResultPage, SubmitJob,
+    NodeList, ReleaseAdded, RenewRequest, ResultPage, ResultsMerged, SubmitJob,
 };
 use hearth_wire::{
-    Digest, InputSet, JobId, RealmId, Release, ReleaseId, Role, Seq, TaskIndex, UnixSeconds, codec,
-    limits,
+    Digest, InputSet, JobId, OfflineResults, RealmId, Release, ReleaseId, Role, Seq, TaskIndex,
+    UnixSeconds, codec, limits,
 };
 use rustls::pki_types::ServerName;
 
@@ -238,6 +238,42 @@ impl Client {
     /// When the coordinator refuses it.
     pub async fn submit(&self, job: &SubmitJob) -> Result<JobAccepted, ClientError> {
         Ok(self.http.post_json("/v1/jobs", job).await?)
+    }
+
+    /// As [`Client::submit`]; nothing of the job is run for a while, because this client brings results
+    /// of it ([`Client::bring`]).
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator refuses it.
+    pub async fn submit_held(&self, job: &SubmitJob) -> Result<JobAccepted, ClientError> {
+        Ok(self.http.post_json("/v1/jobs?hold=true", job).await?)
+    }
+
+    /// Brings results of a job of one's own that were computed while the realm was away.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such job, it is somebody else's, or what is brought is none of its results.
+    pub async fn bring(
+        &self,
+        job: JobId,
+        results: &OfflineResults,
+    ) -> Result<ResultsMerged, ClientError> {
+        let path = format!("/v1/jobs/{job}/offline-results");
+        let body = codec::encode(results).into();
+        Ok(self.http.post_bytes(&path, body).await?)
+    }
+
+    /// Hands over a large output, before the result that names it.
+    ///
+    /// # Errors
+    ///
+    /// When the coordinator has no room for it.
+    pub async fn add_blob(&self, bytes: Bytes) -> Result<(), ClientError> {
+        let path = format!("/v1/blobs/{}", Digest::of(&bytes));
+        self.http.upload(&path, UploadSource::Bytes(bytes)).await?;
+        Ok(())
     }
 
     /// How a job stands, as of record `min_seq` or later.

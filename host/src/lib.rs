@@ -28,6 +28,8 @@ mod local_host;
 #[cfg(feature = "full")]
 pub mod client;
 #[cfg(feature = "full")]
+pub mod outbox;
+#[cfg(feature = "full")]
 pub mod task_tools;
 
 pub use hearth_wire as wire;
