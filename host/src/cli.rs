@@ -7,6 +7,7 @@ mod coordinator;
 mod demo;
 mod exit;
 mod follow;
+mod home;
 mod identity;
 mod inputs;
 mod jobs;
@@ -17,6 +18,7 @@ mod owner;
 mod places;
 mod run;
 mod signals;
+mod sync;
 mod task;
 mod vouch;
 
@@ -88,6 +90,7 @@ pub(crate) fn asynchronous(cli: &Cli, output: Output) -> Result<(), Failure> {
             Command::Join(args) => identity::join(global, args, output).await,
             Command::Node(args) => node::run(args, output).await,
             Command::Run(args) => run::run(global, args, output).await,
+            Command::Sync => sync::sync(global, output).await,
             Command::Submit(args) => jobs::submit(global, args, output).await,
             Command::Jobs => jobs::jobs(global, output).await,
             Command::Results(args) => jobs::results(global, args, output).await,

@@ -12,12 +12,15 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use hearth_store::{DirLock, StoreError};
-use hearth_wire::{Digest, Hasher, InputSet, JobId, JobOptions, RealmId, Release, codec, limits};
+use hearth_wire::{
+    Digest, EngineId, Hasher, InputSet, JobId, JobOptions, RealmId, Release, codec, limits,
+};
 
 pub use deliver::{DeliverError, Delivered, deliver};
 pub use entry::{Entry, Kept};
@@ -51,6 +54,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// The folder of a job.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// The outbox in a realm's directory. Nothing is made before there is something to keep.
     pub fn new(realm_dir: &Path, realm: RealmId) -> Self {
         let dir = realm_dir.join("outbox");
@@ -139,6 +147,35 @@ impl Outbox {
             }
         }
         Ok(None)
+    }
+
+    /// Shows `each` what other jobs keep of these content ids, and ran on this engine. Jobs that cannot be
+    /// opened now are passed over.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read, and what `each` gives.
+    pub fn known(
+        &self,
+        engine: EngineId,
+        wanted: &BTreeSet<Digest>,
+        except: &str,
+        mut each: impl FnMut(Kept) -> Result<(), OutboxError>,
+    ) -> Result<(), OutboxError> {
+        let mut wanted = wanted.clone();
+        for name in self.names()?.into_iter().filter(|name| name != except) {
+            let Ok(Some(entry)) = self.open(&name) else {
+                continue;
+            };
+            for (content, index) in entry.by_content(engine) {
+                if wanted.remove(&content)
+                    && let Some(kept) = entry.get(index, engine)?
+                {
+                    each(kept)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes a job of which the realm has everything.

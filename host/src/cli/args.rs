@@ -62,8 +62,14 @@ pub(crate) enum Command {
     /// Run a release over inputs: on the network, or here if there is none
     ///
     /// Outputs that are text are printed with control characters shown by their numbers; --out and --json
-    /// give them as they are. Interrupted, it leaves the job with the coordinator and names it.
+    /// give them as they are. Interrupted, it leaves the job with the coordinator and names it. What is
+    /// computed here while the realm is away is kept, and handed over when it is back.
     Run(RunArgs),
+    /// Hand over what was computed here while the realm was away
+    ///
+    /// `hearth run`, `submit` and `wait` do the same beside their own work. Nothing that is handed over is
+    /// computed again, but for the check that --trust certain asks for.
+    Sync,
     /// Hand a job to the coordinator and return at once
     Submit(SubmitArgs),
     /// List jobs
@@ -488,7 +494,7 @@ pub(crate) struct RunArgs {
     /// Save each output in this folder instead of printing it
     #[arg(long, value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
-    /// Do not look for a coordinator
+    /// Do not look for a coordinator, and keep nothing for it
     #[arg(long)]
     pub(crate) offline: bool,
 }

@@ -379,7 +379,8 @@ async fn submit(
         ..JobOptions::default()
     };
     let component = loaded.component.clone();
-    let accepted = jobs::hand_over(client, &release, component, &inputs, options, output).await;
+    let work = jobs::work(release, component, &inputs, options)?;
+    let accepted = jobs::hand_over(client, &work, output).await;
     Ok(accepted.map_err(failure)?.job)
 }
 

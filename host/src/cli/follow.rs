@@ -41,6 +41,14 @@ impl<'client> Follower<'client> {
         }
     }
 
+    /// Follows a job of which some results have been given out.
+    pub(crate) fn of(client: &'client Client, job: JobId, missing: BTreeSet<u32>) -> Self {
+        Self {
+            missing,
+            ..Self::new(client, job, 0)
+        }
+    }
+
     /// Tasks whose result has not been given out.
     pub(crate) fn missing(&self) -> &BTreeSet<u32> {
         &self.missing

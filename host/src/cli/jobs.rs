@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hearth::client::{Client, ClientError, ClientIdentity};
+use hearth::outbox::Work;
 use hearth_net::http::client::{HttpError, UploadSource};
 use hearth_wire::api::{
     JobAccepted, JobState, JobStatus, OutputEncoding, ProcessingResult, SubmitJob, TaskState,
@@ -22,7 +23,7 @@ use super::follow::Follower;
 use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::output::plain;
-use super::{Output, places, run, task};
+use super::{Output, places, run, sync, task};
 
 /// A client of the realm that the command line names.
 pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
@@ -96,48 +97,59 @@ pub(crate) fn options(args: &OptionArgs) -> JobOptions {
     }
 }
 
-/// Hands everything over and submits.
-pub(crate) async fn hand_over(
-    client: &Client,
-    release: &Release,
+/// A job as the command line asks for it.
+pub(crate) fn work(
+    release: Release,
     component: Bytes,
     inputs: &Inputs,
     options: JobOptions,
-    output: Output,
-) -> Result<JobAccepted, ClientError> {
-    let bar = output.bar(3, "handing over");
-    let handed = hand_over_by(client, release, component, inputs, options, &bar).await;
-    bar.finish_and_clear();
-    handed
-}
-
-async fn hand_over_by(
-    client: &Client,
-    release: &Release,
-    component: Bytes,
-    inputs: &Inputs,
-    options: JobOptions,
-    bar: &ProgressBar,
-) -> Result<JobAccepted, ClientError> {
-    let release = client.add_release(release, component).await?;
-    bar.inc(1);
+) -> Result<Work, Failure> {
     // Everything was read from files within limits, so writing to memory cannot fail.
     let mut writer = InputSetWriter::new(Vec::new());
     let written = inputs
         .items
         .iter()
         .try_for_each(|(_, input)| writer.push(input));
-    let (set, bytes) = written
+    let (set, file) = written
         .and_then(|()| writer.finish(inputs.media_type.clone()))
-        .map_err(|error| ClientError::Inputs(error.to_string()))?;
-    client
-        .add_inputs(&set, UploadSource::Bytes(bytes.into()))
-        .await?;
+        .map_err(|error| failure(ClientError::Inputs(error.to_string())))?;
+    Ok(Work {
+        release,
+        component,
+        inputs: set,
+        file: file.into(),
+        options,
+    })
+}
+
+/// Hands everything over and submits.
+pub(crate) async fn hand_over(
+    client: &Client,
+    work: &Work,
+    output: Output,
+) -> Result<JobAccepted, ClientError> {
+    let bar = output.bar(3, "handing over");
+    let handed = hand_over_by(client, work, &bar).await;
+    bar.finish_and_clear();
+    handed
+}
+
+async fn hand_over_by(
+    client: &Client,
+    work: &Work,
+    bar: &ProgressBar,
+) -> Result<JobAccepted, ClientError> {
+    let component = work.component.clone();
+    let release = client.add_release(&work.release, component).await?;
     bar.inc(1);
+    let file = UploadSource::Bytes(work.file.clone());
+    client.add_inputs(&work.inputs, file).await?;
+    bar.inc(1);
+    let (inputs, options) = (work.inputs.clone(), work.options.clone());
     client
         .submit(&SubmitJob {
             release,
-            inputs: set,
+            inputs,
             options,
         })
         .await
@@ -150,17 +162,10 @@ pub(crate) async fn submit(
 ) -> Result<(), Failure> {
     let inputs = inputs::read(&args.inputs)?;
     let (release, component) = task::release(global, &args.release)?;
+    let work = work(release, component, &inputs, options(&args.options))?;
     let client = client(global).await?;
-    let accepted = hand_over(
-        &client,
-        &release,
-        component,
-        &inputs,
-        options(&args.options),
-        output,
-    )
-    .await
-    .map_err(failure)?;
+    sync::beside(global, &client, output).await;
+    let accepted = hand_over(&client, &work, output).await.map_err(failure)?;
     let again = if accepted.existing {
         " (it was there already)"
     } else {
@@ -251,6 +256,7 @@ fn word(state: JobState) -> String {
 
 pub(crate) async fn wait(global: &Global, args: &WaitArgs, output: Output) -> Result<(), Failure> {
     let client = client(global).await?;
+    sync::beside(global, &client, output).await;
     let ended = ended(&client, args.job, output);
     let status = match args.timeout {
         None => ended.await?,

@@ -1,26 +1,30 @@
 //! `hearth run`: on the network, or here if there is none, or the rest here if it goes away.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hearth::TaskResult;
 use hearth::client::{Client, ClientError, ClientIdentity};
-use hearth::{Component, LocalHost, TaskResult};
-use hearth_wire::api::JobState;
+use hearth::outbox::Outbox;
+use hearth_wire::api::{CLIENT, JobState};
 use hearth_wire::runner::RunOutcome;
-use hearth_wire::{Digest, Inconclusive, JobId, Outcome};
+use hearth_wire::{Digest, Hasher, Inconclusive, JobId, Outcome};
 use serde_json::json;
 
-use super::args::{Global, PlaceArg, RunArgs};
+use super::args::{Global, RunArgs};
 use super::exit::{Context, Failure, Kind};
 use super::follow::Follower;
+use super::home::{self, Plan, Realm};
 use super::identity::now;
 use super::inputs::{self, Inputs};
 use super::jobs::{self, failure};
 use super::output::plain;
 use super::task::Loaded;
-use super::{Output, places, signals, task, vouch};
+use super::{Output, places, signals, sync, task};
 
 /// How long a coordinator may be away before the rest is finished here.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,33 +32,56 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Result<(), Failure> {
     let begun = Instant::now();
     places::out_folder(args.out.as_deref())?;
-    let inputs = inputs::read(&args.inputs)?;
+    let inputs = Arc::new(inputs::read(&args.inputs)?);
     let loaded = task::load(&args.release)?;
-    let everything = (0..inputs.items.len()).collect();
     let tasks = inputs.items.len();
-    let home = |inputs, missing| finish_here(global, args, &loaded, inputs, missing, begun, output);
+    let mut missing: BTreeSet<_> = (0..tasks).collect();
+    let plan = Plan {
+        global,
+        args,
+        loaded: &loaded,
+        inputs: Arc::clone(&inputs),
+        begun,
+        output,
+    };
     if args.offline {
-        return complete(home(inputs, everything).await?, tasks);
+        return complete(home::work(&plan, missing, None).await?.without, tasks);
     }
-    let without = match begin(global, args, &loaded, &inputs, output).await? {
-        Begun::Accepted(client, job) => {
-            let followed = follow(&client, job, args, &inputs, output).await?;
-            if followed.lost.is_empty() {
-                followed.without
-            } else {
-                signals::end_at_once().context(Kind::Failed, "listening for signals")?;
-                output.note(format!(
-                    "{job}: the coordinator went away; finishing {} of {tasks} tasks here",
-                    followed.lost.len(),
-                ));
-                followed.without + home(inputs, followed.lost).await?
-            }
+    let (realm, mut job) = match begin(global, args, &loaded, &inputs, output).await? {
+        Begun::Accepted(realm, job) => (realm, Some(job)),
+        Begun::Away(realm, why) => {
+            output.note(format!("{why}: running here"));
+            (realm, None)
         }
         Begun::Nobody(why) => {
             output.note(format!("{why}: running here"));
-            home(inputs, everything).await?
+            return complete(home::work(&plan, missing, None).await?.without, tasks);
         }
     };
+    let (mut without, mut alone) = (0, false);
+    loop {
+        if let Some(job) = job {
+            let followed = follow(&realm.client, job, args, &inputs, &missing, output).await?;
+            without += followed.without;
+            missing = followed.lost;
+            if missing.is_empty() {
+                break;
+            }
+            output.note(format!(
+                "{job}: the coordinator went away; finishing {} of {tasks} tasks here",
+                missing.len(),
+            ));
+        }
+        if !std::mem::replace(&mut alone, true) {
+            signals::end_at_once().context(Kind::Failed, "listening for signals")?;
+        }
+        let done = home::work(&plan, missing, Some((&realm, job))).await?;
+        without += done.without;
+        (missing, job) = (done.left, done.job);
+        if missing.is_empty() {
+            break;
+        }
+    }
     complete(without, tasks)
 }
 
@@ -69,7 +96,9 @@ pub(crate) fn complete(without: usize, tasks: usize) -> Result<(), Failure> {
 }
 
 enum Begun {
-    Accepted(Client, JobId),
+    Accepted(Realm, JobId),
+    /// The realm is known, and its coordinator cannot be reached.
+    Away(Realm, String),
     Nobody(String),
 }
 
@@ -90,24 +119,45 @@ async fn begin(
         }
         Err(error) => return Err(failure(error)),
     };
+    let outbox = Outbox::new(&dir, identity.realm);
     let client = Client::new(identity).map_err(failure)?;
     let release = task::release_of(global, loaded)?;
-    match jobs::hand_over(
-        &client,
-        &release,
-        loaded.component.clone(),
-        inputs,
-        jobs::options(&args.options),
-        output,
-    )
-    .await
-    {
-        Ok(accepted) => Ok(Begun::Accepted(client, accepted.job)),
-        Err(error) if error.is_unreachable() => Ok(Begun::Nobody(format!(
-            "the coordinator cannot be reached ({error})"
-        ))),
+    let options = jobs::options(&args.options);
+    let mut work = jobs::work(release, loaded.component.clone(), inputs, options)?;
+    if work.options.idempotency_key.is_none() {
+        // Fixed before the first try: a job that is asked for again, or brought later, is the same. What
+        // is kept of the very same work belongs to it.
+        let kept = outbox.key_of(&work).map_err(sync::outbox_failure)?;
+        work.options.idempotency_key = Some(kept.unwrap_or_else(new_key));
+    }
+    sync::beside(global, &client, output).await;
+    let accepted = jobs::hand_over(&client, &work, output).await;
+    let realm = Realm {
+        client,
+        outbox,
+        work,
+    };
+    match accepted {
+        Ok(accepted) => Ok(Begun::Accepted(realm, accepted.job)),
+        Err(error) if error.is_unreachable() => {
+            let why = format!("the coordinator cannot be reached ({error})");
+            Ok(Begun::Away(realm, why))
+        }
         Err(error) => Err(failure(error)),
     }
+}
+
+/// A name for a job that no other run of this user's has.
+fn new_key() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let time = time.map_or(0, |since| since.as_nanos() as u64);
+    let name = Hasher::with_domain("hearth.run.v1")
+        .number(random)
+        .number(time)
+        .number(std::process::id().into())
+        .finish();
+    format!("run-{name}")
 }
 
 /// What came of a job on the network.
@@ -125,10 +175,12 @@ async fn follow(
     job: JobId,
     args: &RunArgs,
     inputs: &Inputs,
+    missing: &BTreeSet<usize>,
     output: Output,
 ) -> Result<Followed, Failure> {
     let tasks = inputs.items.len();
-    let mut follower = Follower::new(client, job, tasks as u32);
+    let missing = missing.iter().map(|index| *index as u32).collect();
+    let mut follower = Follower::of(client, job, missing);
     let bar = output.bar(tasks as u64, &job.to_string());
     let mut away: Option<Instant> = None;
     let mut trouble = jobs::Trouble::default();
@@ -189,79 +241,6 @@ fn interrupted(job: JobId) -> Failure {
     ))
 }
 
-/// Runs `missing` tasks on an embedded local host, once their release is known to be trusted here, and
-/// says how many of them have no output.
-async fn finish_here(
-    global: &Global,
-    args: &RunArgs,
-    loaded: &Loaded,
-    inputs: Inputs,
-    missing: BTreeSet<usize>,
-    begun: Instant,
-    output: Output,
-) -> Result<usize, Failure> {
-    if args.options.place == PlaceArg::Volunteers {
-        return Err(Failure::new(
-            Kind::Unreachable,
-            "the job wants volunteers and no coordinator can be reached",
-        )
-        .next("start one, or allow --place anywhere"));
-    }
-    let trusted = vouch::vouched(global, loaded, output)?;
-    let component =
-        Component::from_bytes(loaded.component.clone()).context(Kind::Rejected, "the component")?;
-    let limits = trusted.manifest.limits;
-    // The limits of the manifest and the imports that it grants, as every node asks.
-    hearth_sandbox::admit(component.bytes(), &trusted.manifest.imports, &limits)
-        .context(Kind::Rejected, "the component")
-        .map_err(|failure| failure.next("its author must sign it anew (hearth task sign)"))?;
-    let seed = args.options.seed.unwrap_or_default();
-    // As on the network, what is still open when the time is up ends without a result.
-    let ends = args
-        .options
-        .deadline
-        .and_then(|seconds| begun.checked_add(Duration::from_secs(seconds)));
-    let (out, cache) = (args.out.clone(), places::user_data()?.join("cache"));
-    let program = places::same_program();
-    tokio::task::spawn_blocking(move || {
-        let host = LocalHost::builder()
-            .runner_program(program)
-            .cache(cache)
-            .start()
-            .context(Kind::Failed, "starting the local host")?;
-        let indexes: Vec<usize> = missing.into_iter().collect();
-        let bar = output.bar(indexes.len() as u64, "here");
-        let wanted = indexes.iter().map(|index| &inputs.items[*index].1);
-        let job = host
-            .job(&component)
-            .media_type(&inputs.media_type)
-            .limits(limits)
-            .seed(seed)
-            .inputs(wanted);
-        let job = match ends {
-            Some(ends) => job.ends_at(ends),
-            None => job,
-        };
-        let mut without = 0;
-        for result in job.run().context(Kind::Rejected, "the job")? {
-            let index = indexes[result.index];
-            without += usize::from(result.output().is_none());
-            show(
-                &result,
-                index,
-                &inputs.items[index].0,
-                out.as_deref(),
-                output,
-            )?;
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        Ok(without)
-    })
-    .await
-    .context(Kind::Failed, "the local host")?
-}
-
 /// Prints a result of this machine's own local host.
 pub(crate) fn show(
     result: &TaskResult,
@@ -317,10 +296,10 @@ pub(crate) fn problem(ended: &str, detail: Option<&str>) -> String {
 
 /// A node for people: its name, with enough of its id.
 pub(crate) fn by(node: &str, name: &str) -> String {
-    if node == "local" {
-        "local host".to_owned()
-    } else {
-        format!("{name} ({})", node.get(..8).unwrap_or(node))
+    match node {
+        "local" => "local host".to_owned(),
+        CLIENT => name.to_owned(),
+        node => format!("{name} ({})", node.get(..8).unwrap_or(node)),
     }
 }
 

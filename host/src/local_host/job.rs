@@ -255,6 +255,8 @@ pub struct Job<'host> {
 struct Held {
     running: BTreeMap<AttemptId, usize>,
     paused: bool,
+    /// Nothing more is started.
+    ending: bool,
 }
 
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
@@ -262,7 +264,7 @@ fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Pauses and resumes a job from anywhere, while another thread waits for its results.
+/// Pauses, resumes and ends a job from anywhere, while another thread waits for its results.
 #[derive(Debug, Clone)]
 pub struct JobControl {
     pool: Pool,
@@ -284,6 +286,12 @@ impl JobControl {
         held.paused = false;
         let running: Vec<_> = held.running.keys().copied().collect();
         self.pool.resume(&running);
+    }
+
+    /// Starts nothing more: the job is over when what was started has ended. Tasks that were not have no
+    /// result.
+    pub fn wind_down(&self) {
+        lock(&self.held).ending = true;
     }
 }
 
@@ -310,7 +318,7 @@ impl Job<'_> {
             let attempt = self.builder.host.next_attempt();
             let run = self.spec(attempt, self.next);
             let mut held = lock(&self.held);
-            if held.running.len() >= window {
+            if held.ending || held.running.len() >= window {
                 return;
             }
             let refused = if held.paused {
