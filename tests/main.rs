@@ -12,6 +12,7 @@ mod faces;
 mod fallback;
 mod hostile_guests;
 mod mistakes;
+mod offline;
 mod readme;
 mod support;
 mod terminals;
