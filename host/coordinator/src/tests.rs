@@ -7,6 +7,7 @@ mod index;
 mod jobs;
 mod local;
 mod members;
+mod offline;
 mod releases;
 mod restart;
 mod snapshots;
