@@ -31,6 +31,7 @@ fn every_command_explains_itself() {
         "task",
         "run",
         "submit",
+        "sync",
         "jobs",
         "results",
         "cancel",

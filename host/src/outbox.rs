@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -51,6 +52,7 @@ pub struct Work {
 pub struct Outbox {
     dir: PathBuf,
     realm: RealmId,
+    job_bytes_max: u64,
 }
 
 impl Outbox {
@@ -61,8 +63,17 @@ impl Outbox {
 
     /// The outbox in a realm's directory. Nothing is made before there is something to keep.
     pub fn new(realm_dir: &Path, realm: RealmId) -> Self {
-        let dir = realm_dir.join("outbox");
-        Self { dir, realm }
+        Self {
+            dir: realm_dir.join("outbox"),
+            realm,
+            job_bytes_max: limits::OUTBOX_JOB_BYTES_MAX,
+        }
+    }
+
+    /// Keeps at most this many bytes of one job, its component and inputs included.
+    pub fn with_job_bytes(mut self, max: u64) -> Self {
+        self.job_bytes_max = max;
+        self
     }
 
     /// The names of all jobs that are kept, in order.
@@ -93,7 +104,7 @@ impl Outbox {
         }
         let lock = lock(&dir)?;
         match Entry::open(&lock, name, self.realm) {
-            Ok(Some(entry)) => Ok(Some(entry)),
+            Ok(Some(entry)) => Ok(Some(entry.within(self.job_bytes_max))),
             Ok(None) => {
                 self.retire(name)?;
                 Ok(None)
@@ -123,7 +134,12 @@ impl Outbox {
                 }
                 let dir = self.dir.join(&name);
                 make(&self.dir)?;
-                Entry::create(&lock(&dir)?, &name, self.realm, work)?
+                let made = Entry::create(&lock(&dir)?, &name, self.realm, work, self.job_bytes_max);
+                if made.is_err() {
+                    // Nothing of it was shown: there is nothing to be found again.
+                    self.retire(&name)?;
+                }
+                made?
             }
         };
         if let Some(job) = job {
@@ -133,28 +149,35 @@ impl Outbox {
     }
 
     /// The idempotency key under which results of the very same work are kept: whoever asks for it again
-    /// means that job. Entries that cannot be opened now are passed over.
+    /// means that job. Jobs that another process works on are passed over.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// As [`Outbox::open`]; what is damaged was set aside, so it can be asked again.
     pub fn key_of(&self, work: &Work) -> Result<Option<String>, OutboxError> {
         let prefix = format!("{}-", work.spec_name());
         let names = self.names()?.into_iter();
         for name in names.filter(|name| name.starts_with(&prefix)) {
-            if let Ok(Some(entry)) = self.open(&name) {
+            if let Some(entry) = self.open_if_free(&name)? {
                 return Ok(entry.key().map(str::to_owned));
             }
         }
         Ok(None)
     }
 
-    /// Shows `each` what other jobs keep of these content ids, and ran on this engine. Jobs that cannot be
-    /// opened now are passed over.
+    fn open_if_free(&self, name: &str) -> Result<Option<Entry>, OutboxError> {
+        match self.open(name) {
+            Err(OutboxError::Busy { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Shows `each` what other jobs keep of these content ids, and ran on this engine. Jobs that another
+    /// process works on are passed over.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read, and what `each` gives.
+    /// As [`Outbox::key_of`], and what `each` gives.
     pub fn known(
         &self,
         engine: EngineId,
@@ -164,7 +187,7 @@ impl Outbox {
     ) -> Result<(), OutboxError> {
         let mut wanted = wanted.clone();
         for name in self.names()?.into_iter().filter(|name| name != except) {
-            let Ok(Some(entry)) = self.open(&name) else {
+            let Some(entry) = self.open_if_free(&name)? else {
                 continue;
             };
             for (content, index) in entry.by_content(engine) {
@@ -261,8 +284,11 @@ impl Work {
     }
 }
 
+/// For its user alone: inputs and outputs are in there.
 fn make(dir: &Path) -> Result<(), OutboxError> {
-    fs::create_dir_all(dir).map_err(|source| OutboxError::io("making", dir, source))
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| OutboxError::io("making", dir, source))
 }
 
 fn lock(dir: &Path) -> Result<DirLock, OutboxError> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hearth::client::Client;
-use hearth::outbox::{Entry, Kept, Outbox, OutboxError, Work, deliver};
+use hearth::outbox::{Entry, Kept, Outbox, Work, deliver};
 use hearth::{Component, JobControl, LocalHost, TaskResult};
 use hearth_wire::{Digest, EngineId, JobId, Manifest, TaskIndex, content_id, limits};
 use tokio::sync::oneshot;
@@ -60,19 +60,13 @@ pub(crate) struct Home {
 /// Begins to keep what is computed for a realm that is away. Where that cannot be done the work is done
 /// all the same, and the user told.
 fn keep<'a>(realm: &'a Realm, job: Option<JobId>, output: Output) -> Option<Away<'a>> {
-    match realm.outbox.begin(&realm.work, job) {
-        Ok(entry) => Some(Away {
-            realm,
-            entry: Arc::new(Mutex::new(entry)),
-        }),
-        Err(error) => {
-            output.note(format!(
-                "{}\n  results are shown, and not kept for the realm",
-                sync::outbox_failure(error)
-            ));
-            None
-        }
-    }
+    let begun = sync::past_damage(output, || realm.outbox.begin(&realm.work, job));
+    let Some(entry) = begun else {
+        output.note("results are shown, and not kept for the realm");
+        return None;
+    };
+    let entry = Arc::new(Mutex::new(entry));
+    Some(Away { realm, entry })
 }
 
 /// Runs `missing` tasks on an embedded local host, once their release is known to be trusted here. When
@@ -302,18 +296,19 @@ impl Here {
             }
         }
         let (wanted, own) = (contents.keys().copied().collect(), lock().name().to_owned());
-        let mut found = Vec::new();
-        outbox
-            .known(engine, &wanted, &own, |known| {
-                for index in &contents[&known.result.content] {
-                    let mut known = known.clone();
-                    known.result.index = TaskIndex(*index as u32);
-                    lock().keep(engine, known)?;
-                    found.push(*index);
-                }
-                Ok::<_, OutboxError>(())
-            })
-            .map_err(failed)?;
+        let mut found = BTreeSet::new();
+        let take = |known: Kept, found: &mut BTreeSet<usize>| {
+            for index in &contents[&known.result.content] {
+                let mut known = known.clone();
+                known.result.index = TaskIndex(*index as u32);
+                lock().keep(known)?;
+                found.insert(*index);
+            }
+            Ok(())
+        };
+        sync::past_damage(self.output, || {
+            outbox.known(engine, &wanted, &own, |known| take(known, &mut found))
+        });
         for index in found {
             let known = lock()
                 .get(TaskIndex(index as u32), engine)
@@ -332,7 +327,7 @@ impl Here {
             return;
         };
         let mut entry = kept.entry.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = entry.keep(result.engine, result) {
+        if let Err(error) = entry.keep(result) {
             drop(entry);
             self.output.note(format!(
                 "{}\n  further results are shown, and not kept for the realm",

@@ -127,8 +127,8 @@ async fn begin(
     if work.options.idempotency_key.is_none() {
         // Fixed before the first try: a job that is asked for again, or brought later, is the same. What
         // is kept of the very same work belongs to it.
-        let kept = outbox.key_of(&work).map_err(sync::outbox_failure)?;
-        work.options.idempotency_key = Some(kept.unwrap_or_else(new_key));
+        let kept = sync::past_damage(output, || outbox.key_of(&work));
+        work.options.idempotency_key = Some(kept.flatten().unwrap_or_else(new_key));
     }
     sync::beside(global, &client, output).await;
     let accepted = jobs::hand_over(&client, &work, output).await;

@@ -95,6 +95,25 @@ async fn one(
     }
 }
 
+/// Asks the outbox until nothing damaged is in the way: each time one is told of, and has been set aside.
+/// What else fails is told, and then there is nothing.
+pub(crate) fn past_damage<T>(
+    output: Output,
+    mut ask: impl FnMut() -> Result<T, OutboxError>,
+) -> Option<T> {
+    loop {
+        let error = match ask() {
+            Ok(found) => return Some(found),
+            Err(error) => error,
+        };
+        let again = matches!(error, OutboxError::Damaged { .. });
+        output.note(outbox_failure(error).to_string());
+        if !again {
+            return None;
+        }
+    }
+}
+
 /// Hands over everything that is kept of a job, and keeps it no longer.
 pub(crate) async fn hand_over(
     client: &Client,

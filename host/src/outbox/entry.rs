@@ -25,6 +25,7 @@ pub struct Entry {
     journal: Journal,
     reader: Reader,
     found: Found,
+    bytes_max: u64,
 }
 
 /// A result that is kept.
@@ -83,6 +84,7 @@ impl Entry {
         name: &str,
         realm: RealmId,
         work: &Work,
+        bytes_max: u64,
     ) -> Result<Self, OutboxError> {
         let visit = |_: Place, _: &[u8]| Ok::<_, Strange>(());
         let (journal, _) = Journal::open(lock, JournalConfig::new(realm), visit)?;
@@ -91,6 +93,7 @@ impl Entry {
             reader: journal.reader(),
             journal,
             found: Found::default(),
+            bytes_max,
         };
         let begun = Record::Begun(Begun {
             release: work.release.clone(),
@@ -123,8 +126,15 @@ impl Entry {
             reader: journal.reader(),
             journal,
             found,
+            bytes_max: limits::OUTBOX_JOB_BYTES_MAX,
         };
         Ok(entry.found.is_whole().then_some(entry))
+    }
+
+    /// The same, which keeps at most so many bytes.
+    pub(super) fn within(mut self, bytes_max: u64) -> Self {
+        self.bytes_max = bytes_max;
+        self
     }
 
     /// The name of its folder.
@@ -189,14 +199,18 @@ impl Entry {
     /// # Errors
     ///
     /// [`OutboxError::TooLarge`] beyond the limit of one job, and what the system refuses.
-    pub fn keep(&mut self, engine: EngineId, result: Kept) -> Result<(), OutboxError> {
-        let known = self.found.results.contains_key(&result.result.index);
-        if known || !result.result.outcome.is_conclusive() {
+    pub fn keep(&mut self, kept: Kept) -> Result<(), OutboxError> {
+        let Kept {
+            engine,
+            result,
+            output,
+        } = kept;
+        let known = self.found.results.contains_key(&result.index);
+        if known || !result.outcome.is_conclusive() {
             return Ok(());
         }
-        let output = result.output.unwrap_or_default();
+        let output = output.unwrap_or_default();
         let output: Vec<_> = pieces(&output).map(Record::Output).collect();
-        let result = result.result;
         let done = Record::Done(Done { engine, result });
         self.append(output.into_iter().chain([done]))
     }
@@ -267,7 +281,7 @@ impl Entry {
         let records: Vec<_> = records.into_iter().collect();
         let encoded: Vec<_> = records.iter().map(codec::encode).collect();
         let bytes = encoded.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
-        let (bytes, max) = (self.found.bytes + bytes, limits::OUTBOX_JOB_BYTES_MAX);
+        let (bytes, max) = (self.found.bytes + bytes, self.bytes_max);
         // What makes room is always taken.
         let frees = matches!(records[..], [Record::Accepted(_) | Record::Merged(_)]);
         if bytes > max && !frees {
