@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use hearth::client::Client;
@@ -23,6 +23,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often results are brought while the job waits for them: often enough that it does not go on
 /// without, though one try fails.
 const BRING: Duration = Duration::from_millis(limits::HOLD_MILLIS / 4);
+
+/// Results that may wait for the disk, which takes them together: enough that the sandbox need not wait for
+/// each sync, few enough that the largest outputs fit memory.
+const ENDED_MAX: usize = 16;
 
 /// What is to be run.
 pub(crate) struct Plan<'a> {
@@ -263,15 +267,52 @@ impl Here {
         let job = job.run().context(Kind::Rejected, "the job")?;
         // Nobody waits for it when there is no realm.
         let _ = control.send(job.control());
-        for result in job {
+        let (to, ended) = mpsc::sync_channel(ENDED_MAX);
+        std::thread::scope(|scope| {
+            let this = &mut self;
+            let shown = scope.spawn(move || {
+                while let Ok(first) = ended.recv() {
+                    let more = ended.try_iter().take(ENDED_MAX);
+                    let all: Vec<TaskResult> = [first].into_iter().chain(more).collect();
+                    this.keep_and_show(engine, &indexes, &all)?;
+                    bar.inc(all.len() as u64);
+                }
+                bar.finish_and_clear();
+                Ok(())
+            });
+            for result in job {
+                if to.send(result).is_err() {
+                    // It could not be shown, which is told below.
+                    break;
+                }
+            }
+            drop(to);
+            match shown.join() {
+                Ok(shown) => shown,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })?;
+        Ok((self.without, self.missing))
+    }
+
+    /// On the disk first, all at once, then shown.
+    fn keep_and_show(
+        &mut self,
+        engine: EngineId,
+        indexes: &[usize],
+        results: &[TaskResult],
+    ) -> Result<(), Failure> {
+        let kept = results.iter().map(|result| {
             let index = indexes[result.index];
             let content = self.content(index);
-            self.keep(Kept::new(engine, TaskIndex(index as u32), content, &result));
-            self.show(index, &result)?;
-            bar.inc(1);
+            Kept::new(engine, TaskIndex(index as u32), content, result)
+        });
+        let kept = self.kept.is_some().then(|| kept.collect());
+        self.keep(kept.unwrap_or_default());
+        for result in results {
+            self.show(indexes[result.index], result)?;
         }
-        bar.finish_and_clear();
-        Ok((self.without, self.missing))
+        Ok(())
     }
 
     /// What was computed before, for this job or for another, is not computed again.
@@ -301,7 +342,7 @@ impl Here {
             for index in &contents[&known.result.content] {
                 let mut known = known.clone();
                 known.result.index = TaskIndex(*index as u32);
-                lock().keep(known)?;
+                lock().keep([known])?;
                 found.insert(*index);
             }
             Ok(())
@@ -322,12 +363,12 @@ impl Here {
 
     /// On the disk before it is shown. A full disk, or more than is kept of one job, ends the keeping and
     /// not the work.
-    fn keep(&mut self, result: Kept) {
+    fn keep(&mut self, results: Vec<Kept>) {
         let Some(kept) = &self.kept else {
             return;
         };
         let mut entry = kept.entry.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = entry.keep(result) {
+        if let Err(error) = entry.keep(results) {
             drop(entry);
             self.output.note(format!(
                 "{}\n  further results are shown, and not kept for the realm",

@@ -102,6 +102,11 @@ impl Entry {
             file: Digest::of(&work.file),
             options: work.options.clone(),
         });
+        let bytes = (work.component.len() + work.file.len()) as u64;
+        if bytes > bytes_max {
+            let max = bytes_max;
+            return Err(OutboxError::TooLarge { bytes, max });
+        }
         let component = pieces(&work.component).map(Record::Component);
         let inputs = pieces(&work.file).map(Record::Inputs);
         let records = [begun].into_iter().chain(component).chain(inputs);
@@ -193,26 +198,41 @@ impl Entry {
         Some(&self.begun()?.release)
     }
 
-    /// Keeps a result: it is on the disk when this returns. One of a task that has a result already
-    /// changes nothing, and neither does one that says nothing about its task.
+    /// Keeps results: they are on the disk when this returns, all of them for the price of one. One of a
+    /// task that has a result already changes nothing, and neither does one that says nothing about its
+    /// task.
     ///
     /// # Errors
     ///
-    /// [`OutboxError::TooLarge`] beyond the limit of one job, and what the system refuses.
-    pub fn keep(&mut self, kept: Kept) -> Result<(), OutboxError> {
-        let Kept {
-            engine,
-            result,
-            output,
-        } = kept;
-        let known = self.found.results.contains_key(&result.index);
-        if known || !result.outcome.is_conclusive() {
-            return Ok(());
+    /// [`OutboxError::TooLarge`] beyond the limit of one job: what fits in front of it is kept. And what
+    /// the system refuses.
+    pub fn keep(&mut self, results: impl IntoIterator<Item = Kept>) -> Result<(), OutboxError> {
+        let (mut records, mut fresh) = (Vec::new(), BTreeSet::new());
+        let (mut bytes, mut too_large) = (self.found.bytes, None);
+        for kept in results {
+            let Kept {
+                engine,
+                result,
+                output,
+            } = kept;
+            let known = self.found.results.contains_key(&result.index);
+            if known || !result.outcome.is_conclusive() || !fresh.insert(result.index) {
+                continue;
+            }
+            let output = output.unwrap_or_default();
+            let output: Vec<_> = pieces(&output).map(Record::Output).collect();
+            let done = Record::Done(Done { engine, result });
+            let encoded: Vec<_> = output.iter().chain([&done]).map(codec::encode).collect();
+            bytes += encoded.iter().map(|one| one.len() as u64).sum::<u64>();
+            if bytes > self.bytes_max {
+                let max = self.bytes_max;
+                too_large = Some(OutboxError::TooLarge { bytes, max });
+                break;
+            }
+            records.extend(output.into_iter().chain([done]).zip(encoded));
         }
-        let output = output.unwrap_or_default();
-        let output: Vec<_> = pieces(&output).map(Record::Output).collect();
-        let done = Record::Done(Done { engine, result });
-        self.append(output.into_iter().chain([done]))
+        self.write(records)?;
+        too_large.map_or(Ok(()), Err)
     }
 
     /// What is kept of a task, if it ran on this engine.
@@ -278,14 +298,18 @@ impl Entry {
     }
 
     fn append(&mut self, records: impl IntoIterator<Item = Record>) -> Result<(), OutboxError> {
-        let records: Vec<_> = records.into_iter().collect();
-        let encoded: Vec<_> = records.iter().map(codec::encode).collect();
-        let bytes = encoded.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
-        let (bytes, max) = (self.found.bytes + bytes, self.bytes_max);
-        // What makes room is always taken.
-        let frees = matches!(records[..], [Record::Accepted(_) | Record::Merged(_)]);
-        if bytes > max && !frees {
-            return Err(OutboxError::TooLarge { bytes, max });
+        let records = records.into_iter();
+        let records = records.map(|record| {
+            let encoded = codec::encode(&record);
+            (record, encoded)
+        });
+        self.write(records.collect())
+    }
+
+    fn write(&mut self, records: Vec<(Record, Vec<u8>)>) -> Result<(), OutboxError> {
+        let (records, encoded): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+        if records.is_empty() {
+            return Ok(());
         }
         let places = self.journal.append(&encoded)?;
         self.journal.commit()?;

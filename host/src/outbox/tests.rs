@@ -78,12 +78,12 @@ fn everything_is_there_again_as_it_was() {
         kept(3, RunOutcome::Exhausted(Resource::Fuel)),
     ];
     for one in &all {
-        entry.keep(one.clone()).unwrap();
+        entry.keep([one.clone()]).unwrap();
     }
     // A second result of a task, and one that says nothing, change nothing.
-    entry.keep(returned(0, 99)).unwrap();
+    entry.keep([returned(0, 99), returned(0, 98)]).unwrap();
     let nothing = kept(1, RunOutcome::Inconclusive(Inconclusive::Deadline));
-    entry.keep(nothing).unwrap();
+    entry.keep([nothing]).unwrap();
     assert!(matches!(
         outbox.begin(&work, None),
         Err(OutboxError::Busy { .. })
@@ -132,8 +132,8 @@ fn the_same_work_is_found_by_what_it_asks_for_and_results_by_their_content() {
     let dir = tempfile::tempdir().unwrap();
     let outbox = outbox(&dir);
     let mut entry = outbox.begin(&work(4, "monday"), None).unwrap();
-    entry.keep(returned(1, 10)).unwrap();
-    entry.keep(returned(2, 5_000)).unwrap();
+    let both = [returned(1, 10), returned(2, 5_000)];
+    entry.keep(both).unwrap();
     let own = entry.name().to_owned();
     drop(entry);
     let key = |work: &Work| outbox.key_of(work).unwrap();
@@ -173,7 +173,7 @@ fn any_damage_is_set_aside_by_name_and_a_torn_end_is_none() {
     let mut entry = outbox.begin(&work(4, "monday"), None).unwrap();
     let name = entry.name().to_owned();
     for index in 0..3 {
-        entry.keep(returned(index, 10)).unwrap();
+        entry.keep([returned(index, 10)]).unwrap();
     }
     drop(entry);
     let path = journal_of(&outbox.path(&name));
@@ -260,15 +260,12 @@ fn the_outbox_is_bounded() {
 
     let outbox = outbox.with_job_bytes(6 << 20);
     let mut entry = outbox.begin(&work(40, "large"), None).unwrap();
-    let mut index = 0;
-    let error = loop {
-        match entry.keep(returned(index, 1 << 20)) {
-            Ok(()) => index += 1,
-            Err(error) => break error,
-        }
-    };
+    let many = (0..9).map(|index| returned(index, 1 << 20));
+    let error = entry.keep(many).unwrap_err();
     assert!(matches!(error, OutboxError::TooLarge { .. }), "{error}");
-    assert_eq!(index, 3, "beside two megabytes of component");
+    let error = entry.keep([returned(20, 1 << 20)]).unwrap_err();
+    assert!(matches!(error, OutboxError::TooLarge { .. }), "{error}");
+    assert_eq!(entry.counts().0, 3, "beside two megabytes of component");
     // What is there stays, and it can be noted that the realm has it.
     entry.accepted(JobId(1)).unwrap();
     entry.merged(vec![TaskIndex(0)]).unwrap();
