@@ -6,8 +6,7 @@ use bytes::Bytes;
 use hearth_store::{DirLock, Entry as Place, Journal, JournalConfig, Position, Reader, StoreError};
 use hearth_wire::runner::RunOutcome;
 use hearth_wire::{
-    Blob, Body, Digest, EngineId, InputSet, JobId, JobOptions, OfflineResult, Outcome, RealmId,
-    Release, TaskIndex, codec, limits,
+    Blob, Body, Digest, EngineId, JobId, OfflineResult, Outcome, RealmId, TaskIndex, codec, limits,
 };
 
 use super::record::{Begun, Done, Record, Strange};
@@ -152,17 +151,6 @@ impl Entry {
         self.begun()?.options.idempotency_key.as_deref()
     }
 
-    /// Its options.
-    pub fn options(&self) -> JobOptions {
-        let begun = self.begun();
-        begun.map_or_else(JobOptions::default, |begun| begun.options.clone())
-    }
-
-    /// The name of its inputs, and how many there are.
-    pub fn inputs(&self) -> Option<&InputSet> {
-        Some(&self.begun()?.inputs)
-    }
-
     /// The number under which the realm knows it, if it is known to.
     pub fn job(&self) -> Option<JobId> {
         self.found.job
@@ -191,11 +179,6 @@ impl Entry {
             file,
             options: begun.options,
         })
-    }
-
-    /// The signed release.
-    pub fn release(&self) -> Option<&Release> {
-        Some(&self.begun()?.release)
     }
 
     /// Keeps results: they are on the disk when this returns, all of them for the price of one. One of a

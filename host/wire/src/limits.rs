@@ -126,8 +126,8 @@ pub const MERGED_BYTES_MAX: usize = 2 * MIB;
 /// Jobs whose results a client keeps for one realm that is away. More than a person starts by hand
 /// before looking why the realm is gone; each is a folder of its own.
 pub const OUTBOX_JOBS_MAX: usize = 256;
-/// Bytes of one such job, its component and inputs included: four times the largest output, component
-/// and input together, and a small part of any disk. Beyond it results are shown and not kept.
+/// Bytes of one such job: room for the largest component, the largest input and a dozen of the largest
+/// outputs, and a small part of any disk. Beyond it results are shown and not kept.
 pub const OUTBOX_JOB_BYTES_MAX: u64 = 1 << 30;
 /// Idempotency keys remembered per realm; the oldest of a closed job goes first.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
