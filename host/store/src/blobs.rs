@@ -6,7 +6,7 @@ mod writer;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use partial::PartialState;
 pub use partial::{Partial, PartialName};
 pub use writer::BlobWriter;
 
+/// Directories of names: one for each first byte of a digest.
+const SHARDS: usize = 256;
 const TEMP: &str = "temp";
 const PARTIAL: &str = "partial";
 /// Read and hash in pieces of this size.
@@ -74,6 +76,10 @@ struct Inner {
     beside: AtomicUsize,
     /// Held while a name changes its file, so that `used` counts each once.
     names: Mutex<()>,
+    /// For each directory of names: changes that it may have, with those of earlier processes, and how
+    /// many of them are durable.
+    changes: [AtomicU64; SHARDS],
+    durable: [AtomicU64; SHARDS],
     temp_number: AtomicU64,
     _lock: Option<DirLock>,
 }
@@ -123,6 +129,8 @@ impl BlobStore {
             ended: Mutex::default(),
             beside: AtomicUsize::new(0),
             names: Mutex::default(),
+            changes: [const { AtomicU64::new(1) }; SHARDS],
+            durable: [const { AtomicU64::new(0) }; SHARDS],
             temp_number: AtomicU64::new(0),
             _lock: lock,
         };
@@ -171,7 +179,8 @@ impl BlobStore {
         }
     }
 
-    /// Opens a blob for reading any part of it. It can be read to its end even if it is removed.
+    /// Opens a blob for reading any part of it; it is there durably. It can be read to its end even if it
+    /// is removed.
     ///
     /// # Errors
     ///
@@ -185,6 +194,13 @@ impl BlobStore {
             }
             other => other.map_err(failed)?,
         };
+        // Whoever is told that it is there relies on that. It may have got its name this moment, or from
+        // a process that was killed before it synced it.
+        let shard = shard_of(digest);
+        let changes = self.inner.changes[shard].load(Ordering::Acquire);
+        if self.inner.durable[shard].load(Ordering::Acquire) < changes {
+            self.inner.sync_names(digest)?;
+        }
         let len = file.len().map_err(failed)?;
         Ok(BlobFile { path, file, len })
     }
@@ -295,6 +311,17 @@ impl Inner {
         self.dir.join(shard_name(digest.as_bytes()[0]))
     }
 
+    /// Makes the names beside this blob's durable, and its own.
+    fn sync_names(&self, digest: &Digest) -> Result<(), StoreError> {
+        let (dir, shard) = (self.shard(digest), shard_of(digest));
+        let changes = self.changes[shard].load(Ordering::Acquire);
+        self.disk
+            .sync_dir(&dir)
+            .map_err(|error| StoreError::io("syncing", &dir, error))?;
+        self.durable[shard].fetch_max(changes, Ordering::AcqRel);
+        Ok(())
+    }
+
     fn list(&self, path: &Path) -> Result<Vec<(String, Option<u64>)>, StoreError> {
         let listed = self.disk.list(path);
         listed.map_err(|error| StoreError::io("listing", path, error))
@@ -348,36 +375,26 @@ impl Inner {
         }
     }
 
-    /// Gives a file of `len` counted bytes its name, durably.
-    fn publish(
-        &self,
-        file: &dyn DiskFile,
-        path: &Path,
-        digest: Digest,
-        len: u64,
-    ) -> Result<Blob, StoreError> {
+    /// Gives a durable file its name. From then on its bytes are counted as the blob's, whether or not
+    /// the name becomes durable.
+    fn name(&self, file: &dyn DiskFile, path: &Path, digest: &Digest) -> Result<(), StoreError> {
         file.sync()
             .map_err(|error| StoreError::io("syncing", path, error))?;
-        let target = self.path(&digest);
-        {
-            let _names = lock_of(&self.names);
-            // A file of this name is replaced: if it was damaged, it is whole again.
-            let replaced = match self.disk.open(&target, OpenMode::Read) {
-                Ok(file) => file.len(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-                Err(error) => Err(error),
-            };
-            let replaced = replaced.map_err(|error| StoreError::io("opening", &target, error))?;
-            self.disk
-                .rename(path, &target)
-                .map_err(|error| StoreError::io("naming", &target, error))?;
-            self.release(replaced);
-        }
-        let shard = self.shard(&digest);
+        let target = self.path(digest);
+        let _names = lock_of(&self.names);
+        // A file of this name is replaced: if it was damaged, it is whole again.
+        let replaced = match self.disk.open(&target, OpenMode::Read) {
+            Ok(file) => file.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        };
+        let replaced = replaced.map_err(|error| StoreError::io("opening", &target, error))?;
+        self.changes[shard_of(digest)].fetch_add(1, Ordering::AcqRel);
         self.disk
-            .sync_dir(&shard)
-            .map_err(|error| StoreError::io("syncing", &shard, error))?;
-        Ok(Blob { digest, len })
+            .rename(path, &target)
+            .map_err(|error| StoreError::io("naming", &target, error))?;
+        self.release(replaced);
+        Ok(())
     }
 }
 
@@ -429,6 +446,10 @@ impl Read for BlobReader {
         self.offset += read as u64;
         Ok(read)
     }
+}
+
+fn shard_of(digest: &Digest) -> usize {
+    usize::from(digest.as_bytes()[0])
 }
 
 fn shard_name(shard: u8) -> String {

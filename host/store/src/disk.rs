@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What is written again is read in pieces of this size.
+const AGAIN_BYTES: usize = 256 << 10;
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -82,6 +85,23 @@ pub(crate) fn write_full(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::
         }
     }
     Ok(())
+}
+
+/// Writes again what stands in a file from `offset` on, so that the next sync covers it.
+///
+/// After a failed sync the system goes on showing bytes that it will never write of itself, and calls the
+/// next sync a success. Whoever was left a file by a process that may have met this can trust only what it
+/// has written itself.
+pub(crate) fn write_again(file: &dyn DiskFile, mut offset: u64) -> io::Result<()> {
+    let mut piece = vec![0; AGAIN_BYTES];
+    loop {
+        let read = read_full(file, &mut piece, offset)?;
+        write_full(file, &piece[..read], offset)?;
+        offset += read as u64;
+        if read < piece.len() {
+            return Ok(());
+        }
+    }
 }
 
 /// The system's files.

@@ -2,7 +2,8 @@
 //!
 //! For tests and the simulator. It keeps what a real system keeps apart: what a process sees, and
 //! what would be there after a power loss. In between, any subset of the sectors that were written
-//! and of the names that were changed since the last sync may have reached the disk.
+//! and of the names that were changed since the last sync may have reached the disk; a sector that was
+//! written several times may have reached it in any of its states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,8 +19,12 @@ const SECTOR: usize = 512;
 pub enum Fault {
     /// The power goes: this operation happens in part or not at all, and none happens after it.
     PowerLoss,
-    /// This operation fails. A failed sync leaves its writes unsynced for good, as Linux does.
+    /// This operation fails. A failed sync leaves its writes unsynced for good, as Linux does: they can
+    /// be read until the power goes, and later syncs have nothing to do with them.
     Error,
+    /// The process is killed: this operation happens in part or not at all, and none happens after it
+    /// until [`FaultyDisk::revive`]. The system lives, and what it was told is still in its memory.
+    Kill,
 }
 
 /// A disk that does what it was told, until it was told not to. Clones are the same disk.
@@ -28,7 +33,7 @@ pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Dir,
     File(usize),
@@ -82,6 +87,36 @@ impl Inode {
         }
     }
 
+    /// All of it comes to the disk, but what a failed sync has forgotten.
+    fn sync(&mut self) {
+        self.durable.resize(self.seen.len(), 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            self.store(sector);
+        }
+    }
+
+    /// Some of it comes to the disk without anybody's asking.
+    fn write_back(&mut self, random: &mut u64) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for sector in dirty {
+            if next(random).is_multiple_of(2) {
+                let end = ((sector + 1) * SECTOR).min(self.seen.len());
+                self.durable.resize(self.durable.len().max(end), 0);
+                self.store(sector);
+            } else {
+                self.dirty.insert(sector);
+            }
+        }
+    }
+
+    /// Copies a sector to the disk, as far as the file reaches there.
+    fn store(&mut self, sector: usize) {
+        let end = self.seen.len().min(self.durable.len());
+        let from = (sector * SECTOR).min(end);
+        let to = (from + SECTOR).min(end);
+        self.durable[from..to].copy_from_slice(&self.seen[from..to]);
+    }
+
     fn sector(bytes: &[u8], sector: usize) -> [u8; SECTOR] {
         let mut copy = [0; SECTOR];
         let from = (sector * SECTOR).min(bytes.len());
@@ -118,27 +153,46 @@ struct State {
     off: bool,
     capacity: usize,
     short_writes: bool,
+    /// Whether sectors come to the disk by themselves before a sync, as they do after some seconds.
+    write_back: bool,
     random: u64,
+}
+
+impl State {
+    /// A disk on which everything is durable.
+    fn settled(
+        root: PathBuf,
+        inodes: Vec<Inode>,
+        names: BTreeMap<PathBuf, Node>,
+        random: u64,
+    ) -> Self {
+        Self {
+            root,
+            inodes,
+            durable_names: names.clone(),
+            names,
+            changes: Vec::new(),
+            operations: 0,
+            fault: None,
+            off: false,
+            capacity: usize::MAX,
+            short_writes: false,
+            write_back: false,
+            random,
+        }
+    }
 }
 
 impl FaultyDisk {
     /// An empty disk whose only directory is `root`. `seed` decides what is left to chance.
     pub fn new(root: &Path, seed: u64) -> Self {
         let names = BTreeMap::from([(root.to_owned(), Node::Dir)]);
+        Self::on(State::settled(root.to_owned(), Vec::new(), names, seed))
+    }
+
+    fn on(state: State) -> Self {
         Self {
-            state: Arc::new(Mutex::new(State {
-                root: root.to_owned(),
-                inodes: Vec::new(),
-                durable_names: names.clone(),
-                names,
-                changes: Vec::new(),
-                operations: 0,
-                fault: None,
-                off: false,
-                capacity: usize::MAX,
-                short_writes: false,
-                random: seed,
-            })),
+            state: Arc::new(Mutex::new(state)),
         }
     }
 
@@ -146,6 +200,23 @@ impl FaultyDisk {
     /// something or sync are counted.
     pub fn fault_at(&self, operation: u64, fault: Fault) {
         self.state().fault = Some((operation, fault));
+    }
+
+    /// Lets no more go wrong of itself.
+    pub fn no_fault(&self) {
+        self.state().fault = None;
+    }
+
+    /// Whether the power is off, or the process is dead.
+    pub fn is_off(&self) -> bool {
+        self.state().off
+    }
+
+    /// Another process comes after one that was killed, or that ended. What was only in the system's
+    /// memory still is.
+    pub fn revive(&self) {
+        let mut state = self.state();
+        (state.off, state.fault) = (false, None);
     }
 
     /// How many operations there were.
@@ -166,6 +237,11 @@ impl FaultyDisk {
     /// Whether writes take only a part of what they are given, as a system may.
     pub fn set_short_writes(&self, short: bool) {
         self.state().short_writes = short;
+    }
+
+    /// Whether some sectors reach the disk before they are synced.
+    pub fn set_write_back(&self, write_back: bool) {
+        self.state().write_back = write_back;
     }
 
     /// The disk as it is found when the power is back. What `seed` says reached it of the changes
@@ -208,22 +284,20 @@ impl FaultyDisk {
                 kept.insert(path, node);
             }
         }
-        let names = kept;
-        Self {
-            state: Arc::new(Mutex::new(State {
-                root: state.root.clone(),
-                inodes,
-                durable_names: names.clone(),
-                names,
-                changes: Vec::new(),
-                operations: 0,
-                fault: None,
-                off: false,
-                capacity: usize::MAX,
-                short_writes: state.short_writes,
-                random,
-            })),
+        // Nothing is left of a file that lost its last name.
+        let mut inodes = inodes;
+        let named: BTreeSet<_> = kept.values().collect();
+        for (number, inode) in inodes.iter_mut().enumerate() {
+            if !named.contains(&Node::File(number)) {
+                *inode = Inode::default();
+            }
         }
+        let (short_writes, write_back) = (state.short_writes, state.write_back);
+        Self::on(State {
+            short_writes,
+            write_back,
+            ..State::settled(state.root.clone(), inodes, kept, random)
+        })
     }
 
     /// Changes a file's bytes behind everybody's back.
@@ -245,21 +319,8 @@ impl FaultyDisk {
             durable: inode.seen.clone(),
             dirty: BTreeSet::new(),
         });
-        Self {
-            state: Arc::new(Mutex::new(State {
-                root: state.root.clone(),
-                inodes: inodes.collect(),
-                names: state.names.clone(),
-                durable_names: state.names.clone(),
-                changes: Vec::new(),
-                operations: 0,
-                fault: None,
-                off: false,
-                capacity: usize::MAX,
-                short_writes: state.short_writes,
-                random: state.random,
-            })),
-        }
+        let (root, names) = (state.root.clone(), state.names.clone());
+        Self::on(State::settled(root, inodes.collect(), names, state.random))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -293,7 +354,7 @@ impl State {
         let number = self.operations;
         self.operations += 1;
         match self.fault {
-            Some((at, Fault::PowerLoss)) if at == number => {
+            Some((at, Fault::PowerLoss | Fault::Kill)) if at == number => {
                 if next(&mut self.random).is_multiple_of(2) {
                     Ok(Fate::DoneThenOff)
                 } else {
@@ -464,18 +525,25 @@ impl DiskFile for FaultyFile {
         }
         let fate = state.begin()?;
         let offset = offset as usize;
+        let write_back = state.write_back;
         let mut len = bytes.len();
         let partial = state.short_writes || matches!(fate, Fate::DoneThenOff);
         if partial && len > 1 {
             len = 1 + next(&mut state.random) as usize % len;
         }
         let held = state.inodes[self.inode].seen.len();
-        let room = held + state.capacity.saturating_sub(state.used());
-        len = len.min(room.saturating_sub(offset));
+        if state.capacity < usize::MAX {
+            let room = held + state.capacity.saturating_sub(state.used());
+            len = len.min(room.saturating_sub(offset));
+        }
         if len == 0 && !bytes.is_empty() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let inode = &mut state.inodes[self.inode];
+        let State { inodes, random, .. } = &mut *state;
+        let inode = &mut inodes[self.inode];
+        if write_back && next(random).is_multiple_of(4) {
+            inode.write_back(random);
+        }
         if inode.seen.len() < offset + len {
             inode.seen.resize(offset + len, 0);
         }
@@ -503,8 +571,7 @@ impl DiskFile for FaultyFile {
         let inode = &mut state.inodes[self.inode];
         match &fate {
             Ok(_) => {
-                inode.durable = inode.settled(inode.seen.len(), || true);
-                inode.dirty.clear();
+                inode.sync();
             }
             // The system reports the error once, and forgets which pages it concerned.
             Err(_) if !off => inode.dirty.clear(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hearth_wire::{Digest, Hasher, RealmId, Seq};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, OpenMode, RealDisk, write_full};
+use crate::disk::{Disk, OpenMode, RealDisk, write_again, write_full};
 use crate::{DirLock, StoreError};
 use format::{
     BATCH_HEADER, BatchHeader, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, TRAILER, Tip,
@@ -209,17 +209,17 @@ impl Journal {
             .open(&segment.path, OpenMode::Write)
             .map_err(|error| StoreError::io("opening", &segment.path, error))?;
         // What was read may still be only in the system's memory, if the process before this one
-        // was killed between writing and syncing; and so may the cut of a torn tail. It is shown as
-        // durable from here on.
-        file.sync()
+        // was killed between writing and syncing, or its sync failed; and so may the cut of a torn
+        // tail. It is shown as durable from here on. What the mark tells of is so already.
+        let noted = acknowledged.map_or(0, |noted| noted.position);
+        write_again(&*file, noted.saturating_sub(segment.header.position))
+            .and_then(|()| file.sync())
             .map_err(|error| StoreError::io("syncing", &segment.path, error))?;
         let mark = match mark {
             Some(mut mark) => {
-                // The one before was killed between syncing and noting it, or the power went.
-                if acknowledged.is_some_and(|noted| noted.seq < newest.seq) {
-                    mark.write(&newest).map_err(mark_failed)?;
-                }
-                mark.sync().map_err(mark_failed)?;
+                // The one before may have been killed between syncing and noting it, or the power went.
+                let noted = acknowledged.filter(|noted| noted.seq >= newest.seq);
+                mark.renew(&noted.unwrap_or(newest)).map_err(mark_failed)?;
                 mark
             }
             None => Mark::create(&*disk, &mark_path, &newest).map_err(mark_failed)?,

@@ -80,6 +80,13 @@ pub(super) fn open(
     if let Some(cut) = &recovery.cut {
         tracing::warn!(?cut, "an unfinished write at the journal's end was cut");
     }
+    for file in &recovery.damaged {
+        tracing::error!(
+            file = %file.display(),
+            "a file of the journal is damaged: a snapshot holds what is needed to go on, but results \
+             that are in it cannot be read; put it back from a backup"
+        );
+    }
     tracing::info!(
         records = recovery.records,
         bytes = recovery.bytes,

@@ -11,7 +11,7 @@ use hearth_wire::{Blob, Digest, Hasher};
 use super::writer::CHECK_FREE_EVERY;
 use super::{BlobReader, BlobStore, Inner, PARTIAL, TEMP, hash_file, lock_of};
 use crate::StoreError;
-use crate::disk::{DiskFile, OpenMode, write_full};
+use crate::disk::{DiskFile, OpenMode, write_again, write_full};
 
 /// Whose upload it is, and of what. One sender can not spoil another one's upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -228,7 +228,10 @@ impl BlobStore {
         } else {
             match hasher {
                 Some(hasher) => hasher,
-                None => hash_file(&*file, have).map_err(failed)?,
+                // Left by another process, whose sync of it may have failed.
+                None => write_again(&*file, 0)
+                    .and_then(|()| hash_file(&*file, have))
+                    .map_err(failed)?,
             }
         };
         Ok(Partial {
@@ -353,10 +356,10 @@ impl Partial {
         // The system tells a failed sync once, and takes the next one as done: after a failure nothing of
         // this file is believed.
         self.end = End::Remove;
-        let blob = self
-            .inner
-            .publish(&*self.file, &self.path, self.name.blob, self.len)?;
+        let digest = self.name.blob;
+        self.inner.name(&*self.file, &self.path, &digest)?;
         self.end = End::Published;
+        self.inner.sync_names(&digest)?;
         let mut ended = lock_of(&self.inner.ended);
         if !ended.contains(&self.name) {
             if ended.len() >= self.inner.config.partials_max {
@@ -365,7 +368,10 @@ impl Partial {
             ended.push_back(self.name);
         }
         drop(ended);
-        Ok(blob)
+        Ok(Blob {
+            digest,
+            len: self.len,
+        })
     }
 }
 

@@ -109,11 +109,13 @@ impl BlobWriter {
     }
 
     fn publish(mut self, digest: Digest) -> Result<Blob, StoreError> {
-        let blob = self
-            .inner
-            .publish(&*self.file, &self.path, digest, self.len)?;
+        self.inner.name(&*self.file, &self.path, &digest)?;
         self.named = true;
-        Ok(blob)
+        self.inner.sync_names(&digest)?;
+        Ok(Blob {
+            digest,
+            len: self.len,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The mark: a small file that says up to where the journal has been acknowledged.
 //!
-//! It is written after each sync and not synced itself, but at each start. As long as the system
+//! It is written after each sync and not synced itself, but written and synced at each start. As long as the system
 //! lives it is exact, so that after `kill -9` a journal that ends before it has lost something,
 //! whatever its tail looks like. After a power loss it may be behind; it is never ahead, and never
 //! empty: it is made whole and durable before the first segment. So one that is missing beside
@@ -24,6 +24,8 @@ const USED: usize = 76;
 /// What the checksum is over; the generation stands behind it once more.
 const SUMMED: usize = 64;
 const MAGIC: &[u8; 8] = b"HEARTHMK";
+/// More syncs than any journal lives through.
+const GENERATION_MAX: u64 = 1 << 62;
 
 #[derive(Debug)]
 pub(super) struct Mark {
@@ -78,9 +80,9 @@ impl Mark {
         let newest = match (decode(even), decode(odd)) {
             (Some(even), Some(odd)) if even.0 > odd.0 => Some(even),
             (Some(_), Some(odd)) => Some(odd),
-            (Some(even), None) if is_torn(odd) => Some(even),
-            (None, Some(odd)) if is_torn(even) => Some(odd),
-            _ => None,
+            (Some(even), None) => torn(odd).map(|begun| (begun + 1, even.1)),
+            (None, Some(odd)) => torn(even).map(|begun| (begun + 1, odd.1)),
+            (None, None) => None,
         };
         if let Some((generation, tip)) = newest {
             return Ok(Found::Whole(Self { file, generation }, tip));
@@ -94,9 +96,14 @@ impl Mark {
         })
     }
 
-    /// Makes it durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    /// Notes what a start has found, durably. Both slots are written, one after the other: what another
+    /// process left in either may be torn, or only in the system's memory.
+    pub(super) fn renew(&mut self, tip: &Tip) -> io::Result<()> {
+        for _slot in 0..2 {
+            self.write(tip)?;
+            self.file.sync()?;
+        }
+        Ok(())
     }
 
     pub(super) fn write(&mut self, tip: &Tip) -> io::Result<()> {
@@ -106,19 +113,19 @@ impl Mark {
     }
 }
 
-/// Whether a slot ends as it was and begins with what was written next. Nobody was told of that yet,
-/// so the other slot counts. A slot that was damaged ends with the generation that it begins with.
-fn is_torn(slot: &[u8]) -> bool {
+/// The generation that a slot begins with, if it ends as it was before. Nobody was told of that one yet,
+/// so the other slot counts. A slot that was damaged ends with the generation that it begins with. The
+/// next generation in this slot is a newer one: the same one again, torn elsewhere, would end as it
+/// begins.
+fn torn(slot: &[u8]) -> Option<u64> {
     let number = |from: usize| {
         let bytes = slot.get(from..from + 8)?.try_into().ok()?;
         Some(u64::from_le_bytes(bytes))
     };
-    let (begins, ends) = (number(MAGIC.len()), number(SUMMED + 4));
-    match (begins, ends) {
-        // Which slot it is decides whether its generations are even; after a power loss some are missing.
-        (Some(begins), Some(ends)) => ends > 0 && ends < begins && ends % 2 == begins % 2,
-        _ => false,
-    }
+    let (begins, ends) = (number(MAGIC.len())?, number(SUMMED + 4)?);
+    // Which slot it is decides whether its generations are even; after a power loss some are missing.
+    let torn = ends > 0 && ends < begins && ends % 2 == begins % 2;
+    (torn && begins <= GENERATION_MAX).then_some(begins)
 }
 
 /// Whether a slot holds the beginning of `bytes` and nothing else.

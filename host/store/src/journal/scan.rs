@@ -48,6 +48,9 @@ pub struct Recovery {
     pub segments: usize,
     /// The torn tail, if there was one.
     pub cut: Option<Cut>,
+    /// Segments that are damaged and wholly behind the start: nothing of them is needed to go on, but
+    /// what was acknowledged in them cannot be read back. They have to be restored from a backup.
+    pub damaged: Vec<PathBuf>,
 }
 
 pub(super) type Visitor<'a> =
@@ -91,12 +94,13 @@ impl Scan<'_> {
         let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
         let mut tip: Option<Tip> = None;
         // What the start covers is kept for readers, and read here only from the segment on in which the
-        // start's own hash stands.
+        // start's own hash stands: as that of its end, or in a header as that of the one before.
         let behind = firsts.partition_point(|first| *first <= self.start.seq);
-        let unread = behind.saturating_sub(1);
-        for &first in &firsts[..unread] {
-            segments.push(self.known(first)?);
-        }
+        let unread = match firsts.get(behind) {
+            Some(&first) if self.goes_on_from_start(first)? => behind,
+            _ => behind.saturating_sub(1),
+        };
+        segments.extend(self.known(&firsts[..unread], firsts.get(unread).copied())?);
         for (number, &first) in firsts.iter().enumerate().skip(unread) {
             let path = self.dir.join(segment_name(first));
             let last = number + 1 == firsts.len();
@@ -150,20 +154,57 @@ impl Scan<'_> {
         Ok((segments, tip.unwrap_or(genesis)))
     }
 
-    /// A segment of which only the header is read.
-    fn known(&self, first: Seq) -> Result<Segment, StoreError> {
+    /// What stands where the header of a segment should be, and the length of its file.
+    fn peek(&self, first: Seq) -> Result<(Result<SegmentHeader, HeaderError>, u64), StoreError> {
         let path = self.dir.join(segment_name(first));
         let failed = |error| StoreError::io("reading", &path, error);
         let file = self.disk.open(&path, OpenMode::Read).map_err(failed)?;
         let mut bytes = [0; SEGMENT_HEADER];
         let read = crate::disk::read_full(&*file, &mut bytes, 0).map_err(failed)?;
-        match SegmentHeader::decode(&bytes[..read], &path, self.realm) {
-            Ok(header) if header.first == first => Ok(Segment { header, path }),
-            Err(HeaderError::Unusable(error)) => Err(error),
-            Ok(_) | Err(HeaderError::Broken) => {
-                Err(StoreError::damaged(&path, 0, "not this segment's header"))
-            }
+        let header = match SegmentHeader::decode(&bytes[..read], &path, self.realm) {
+            Ok(header) if header.first != first => Err(HeaderError::Broken),
+            other => other,
+        };
+        Ok((header, file.len().map_err(failed)?))
+    }
+
+    /// Whether a segment's header shows that it follows the start.
+    fn goes_on_from_start(&self, first: Seq) -> Result<bool, StoreError> {
+        let Seq(before) = self.start.seq;
+        let header = self.peek(first)?.0;
+        Ok(first.0 == before + 1 && header.is_ok_and(|header| header.previous == self.start.hash))
+    }
+
+    /// Segments of which only the headers are read; `next` is the one behind them. One whose header is
+    /// damaged is told of and keeps its place, so that whoever reads in it hears of the file.
+    fn known(&mut self, firsts: &[Seq], next: Option<Seq>) -> Result<Vec<Segment>, StoreError> {
+        let mut end = match next {
+            Some(next) => self.peek(next)?.0.map_or(0, |header| header.position),
+            None => 0,
+        };
+        let mut segments = Vec::with_capacity(firsts.len());
+        for &first in firsts.iter().rev() {
+            let path = self.dir.join(segment_name(first));
+            let (header, len) = self.peek(first)?;
+            let header = match header {
+                Ok(header) => header,
+                Err(HeaderError::Unusable(error)) => return Err(error),
+                Err(HeaderError::Broken) => {
+                    self.recovery.damaged.push(path.clone());
+                    SegmentHeader {
+                        realm: self.realm,
+                        first,
+                        position: end.saturating_sub(len),
+                        previous: Digest::default(),
+                        hash: Digest::default(),
+                    }
+                }
+            };
+            end = header.position;
+            segments.push(Segment { header, path });
         }
+        segments.reverse();
+        Ok(segments)
     }
 
     /// The header of a segment that follows `tip`; `None` if it was never finished and is removed.
@@ -221,6 +262,13 @@ impl Scan<'_> {
                 needed: Seq(needed),
                 found: first,
             });
+        }
+        if tip.is_none() && first.0 > self.newest.seq.0 {
+            self.newest = Tip {
+                seq: Seq(first.0 - 1),
+                hash: header.previous,
+                position: header.position,
+            };
         }
         // A start that was noted between two segments has either hash.
         self.met |= first.0 == self.start.seq.0 + 1

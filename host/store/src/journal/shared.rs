@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use hearth_wire::Seq;
+use hearth_wire::{Digest, Seq};
 
 use super::Start;
 use super::format::Tip;
@@ -164,7 +164,9 @@ impl Shared {
     pub(super) fn ends(&self) -> Vec<Start> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let later = segments.iter().skip(1).map(|segment| &segment.header);
-        let ends = later.map(|header| Start {
+        // A damaged header does not say what it follows.
+        let whole = later.filter(|header| header.hash != Digest::default());
+        let ends = whole.map(|header| Start {
             seq: Seq(header.first.0 - 1),
             hash: header.previous,
         });

@@ -207,6 +207,34 @@ fn a_failed_sync_is_fatal_and_loses_nothing_acknowledged() {
     assert!(poisoned > 100, "{poisoned}");
 }
 
+/// After a failed sync the system shows what was written and takes the next sync as done, though it
+/// never writes it. The next process must not believe it.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_durable_once_it_was_read() {
+    let (mut failed, mut again) = (0, 0);
+    for operation in 0..operations_of_work() {
+        for seed in 0..20 {
+            let disk = disk(seed);
+            disk.set_write_back(seed.is_multiple_of(2));
+            disk.fault_at(operation, Fault::Error);
+            let (_, _, error) = work(&disk);
+            failed += u32::from(error.is_some());
+            disk.revive();
+            let what = format!("operation {operation}, seed {seed}");
+            let (journal, found, _) = open(&disk).unwrap_or_else(|e| panic!("{what}: {e}"));
+            drop(journal);
+            let found = found.len() as u64;
+            check(&disk.after_power_loss(seed), found, found, &what);
+            // And so is what was acknowledged on top of it.
+            let (more, _, error) = work(&disk);
+            assert!(error.is_none(), "{what}: {error:?}");
+            again += u32::from(more > found);
+            check(&disk.after_power_loss(seed), more, more, &what);
+        }
+    }
+    assert!(failed > 500 && again > 500, "{failed} {again}");
+}
+
 #[test]
 fn a_full_disk_can_be_tried_again_at_every_byte() {
     let whole = {
@@ -342,6 +370,54 @@ fn an_upload_whose_sync_failed_begins_anew_and_is_durable_in_the_end() {
         assert_eq!(store.read(&name.blob, u64::MAX).unwrap(), bytes, "{what}");
     }
     assert!(failed > 2, "{failed} of the operations matter");
+}
+
+#[test]
+fn what_a_killed_or_failed_process_named_is_durable_once_it_was_told() {
+    let bytes = record(5).repeat(9);
+    let digest = Digest::of(&bytes);
+    let name = PartialName {
+        owner: Digest::of(b"owner"),
+        blob: digest,
+    };
+    let open = |disk: &FaultyDisk| {
+        let disk = std::sync::Arc::new(disk.clone());
+        BlobStore::open_on(disk, root().join("blobs"), BlobConfig::default()).unwrap()
+    };
+    let send = |store: &BlobStore| {
+        let from = store.partial_offset(&name).unwrap_or(0);
+        let mut partial = store.resume(name, from)?;
+        partial.write(&bytes[from as usize..])?;
+        partial.finish()
+    };
+    let (mut told, mut resumed) = (0, 0);
+    for fault in [Fault::Kill, Fault::Error] {
+        for operation in 0..6 {
+            for seed in 0..20 {
+                let disk = disk(seed);
+                let store = open(&disk);
+                disk.fault_at(disk.operations() + operation, fault);
+                let _ = send(&store);
+                // What the dead do on their way out does not happen.
+                disk.fault_at(disk.operations(), Fault::Kill);
+                drop(store);
+                disk.revive();
+                let store = open(&disk);
+                let what = format!("{fault:?} {operation} {seed}");
+                if store.len_of(&digest).unwrap().is_some() {
+                    told += 1;
+                } else {
+                    resumed += u32::from(store.partial_offset(&name).is_some());
+                    send(&store).unwrap_or_else(|error| panic!("{what}: {error}"));
+                }
+                assert_eq!(store.used_bytes(), bytes.len() as u64, "{what}");
+                let store = open(&disk.after_power_loss(seed));
+                let found = store.read(&digest, u64::MAX);
+                assert_eq!(found.unwrap_or_else(|e| panic!("{what}: {e}")), bytes);
+            }
+        }
+    }
+    assert!(told > 20 && resumed > 20, "{told} {resumed}");
 }
 
 #[test]
