@@ -11,12 +11,14 @@
 mod crash;
 mod fault;
 mod oracle;
+mod power;
 mod rng;
 mod run;
 mod world;
 
 pub use crash::{CrashReport, crash_everywhere};
 pub use fault::{Fault, Faults};
+pub use power::{PowerReport, power};
 pub use run::{Kept, Report, SimConfig, kept_seeds, run};
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! `hearth-sim --hours H --seed S`: simulates, and writes figures as JSON to standard output. Seeds
-//! that once failed come first; what fails now is printed as a line to be kept with them.
+//! `hearth-sim --hours H --seed S` simulates, `hearth-sim --power-points N --seed S` cuts the power of the
+//! store alone; both write figures as JSON to standard output. Seeds that once failed are gone through
+//! again; what fails now is printed as a line to be kept with them.
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use hearth_sim::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, run};
+use hearth_sim::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, power, run};
 
-const USAGE: &str = "usage: hearth-sim [--hours H] [--seed S] [--crash-runs N]";
+const USAGE: &str = "usage: hearth-sim [--hours H] [--seed S] [--crash-runs N]
+       hearth-sim --power-points N [--seed S]";
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -17,13 +19,22 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.power_points > 0 {
+        cut_power(&options)
+    } else {
+        simulate(&options)
+    }
+}
+
+/// Hours, and crashes at every step.
+fn simulate(options: &Options) -> ExitCode {
     let report = run(&SimConfig {
         seed: options.seed,
         hours: options.hours,
         stop_at_violation: true,
     });
     let (mut violations, mut failed) = (report.violations, report.failed);
-    let kept = kept_seeds();
+    let kept = kept(|seed| !matches!(seed, Kept::Power(_)));
     for seed in &kept {
         violations.extend(seed.violations());
     }
@@ -36,9 +47,7 @@ fn main() -> ExitCode {
         failed.extend(wrong.then_some(Kept::Crash(seed)));
         violations.extend(crash.violations);
     }
-    for seed in failed.iter().filter(|seed| !kept.contains(seed)) {
-        let _ = writeln!(std::io::stderr(), "add to host/sim/seeds.txt: {seed}");
-    }
+    tell(&failed, &kept);
     let figures = [
         ("hours", u64::from(report.hours)),
         ("events", report.events),
@@ -56,19 +65,61 @@ fn main() -> ExitCode {
     ];
     let faults = Fault::ALL.iter();
     let counts: Vec<_> = faults.map(|fault| report.faults.count(*fault)).collect();
-    let mut json = String::from("{\n");
-    json += &format!(
-        "  \"seed\": {},\n  \"hash\": \"{}\",\n",
-        report.seed, report.hash
-    );
-    for (name, value) in figures {
-        json += &format!("  \"{name}\": {value},\n");
-    }
+    let head = format!("  \"hash\": \"{}\",\n", report.hash);
     let faults = Fault::ALL.iter().zip(&counts);
     let faults: Vec<_> = faults
         .map(|(fault, count)| format!("    \"{}\": {count}", fault.word()))
         .collect();
-    json += &format!("  \"faults\": {{\n{}\n  }},\n", faults.join(",\n"));
+    let faults = format!("  \"faults\": {{\n{}\n  }},\n", faults.join(",\n"));
+    publish(options.seed, &(head + &faults), &figures, &violations)
+}
+
+/// Power losses of the store.
+fn cut_power(options: &Options) -> ExitCode {
+    let report = power(options.seed, options.power_points, 1);
+    let mut violations = report.violations;
+    let kept = kept(|seed| matches!(seed, Kept::Power(_)));
+    for seed in &kept {
+        violations.extend(seed.violations());
+    }
+    tell(&report.failed, &kept);
+    let figures = [
+        ("points", report.points),
+        ("operations", report.operations),
+        ("killed", report.killed),
+        ("failed-disks", report.failed_disks),
+        ("torn", report.torn),
+        ("restored", report.restored),
+        ("records", report.records),
+        ("snapshots", report.snapshots),
+        ("blobs", report.blobs),
+        ("lost-records", report.lost_records),
+        ("lost-snapshots", report.lost_snapshots),
+        ("lost-blobs", report.lost_blobs),
+        ("refused", report.refused),
+        ("kept-seeds", kept.len() as u64),
+        ("violations", violations.len() as u64),
+    ];
+    publish(options.seed, "", &figures, &violations)
+}
+
+fn kept(which: impl Fn(&Kept) -> bool) -> Vec<Kept> {
+    kept_seeds().into_iter().filter(which).collect()
+}
+
+/// Says what has to be kept.
+fn tell(failed: &[Kept], kept: &[Kept]) {
+    for seed in failed.iter().filter(|seed| !kept.contains(seed)) {
+        let _ = writeln!(std::io::stderr(), "add to host/sim/seeds.txt: {seed}");
+    }
+}
+
+/// Writes everything as one JSON object.
+fn publish(seed: u64, more: &str, figures: &[(&str, u64)], violations: &[String]) -> ExitCode {
+    let mut json = format!("{{\n  \"seed\": {seed},\n{more}");
+    for (name, value) in figures {
+        json += &format!("  \"{name}\": {value},\n");
+    }
     let texts: Vec<_> = violations
         .iter()
         .map(|text| format!("    {text:?}"))
@@ -86,6 +137,7 @@ struct Options {
     hours: u32,
     seed: u64,
     crash_runs: u32,
+    power_points: u64,
 }
 
 impl Options {
@@ -94,6 +146,7 @@ impl Options {
             hours: 1,
             seed: 1,
             crash_runs: 0,
+            power_points: 0,
         };
         while let Some(name) = args.next() {
             let value = args.next().ok_or(format!("{name} needs a value"))?;
@@ -105,6 +158,7 @@ impl Options {
                 "--hours" => options.hours = small?,
                 "--seed" => options.seed = number,
                 "--crash-runs" => options.crash_runs = small?,
+                "--power-points" => options.power_points = number,
                 _ => return Err(format!("unknown option {name}")),
             }
         }

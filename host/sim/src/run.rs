@@ -52,6 +52,8 @@ pub enum Kept {
     Hour(u64),
     /// [`crate::crash_everywhere`] from this seed.
     Crash(u64),
+    /// One chain of lives of [`crate::power`], by its number.
+    Power(u64),
 }
 
 impl Kept {
@@ -69,6 +71,7 @@ impl Kept {
                 .violations
             }
             Self::Crash(seed) => crate::crash_everywhere(seed).violations,
+            Self::Power(chain) => crate::power::power_again(chain),
         }
     }
 }
@@ -79,6 +82,7 @@ impl std::fmt::Display for Kept {
         match self {
             Self::Hour(seed) => write!(f, "hour {seed}"),
             Self::Crash(seed) => write!(f, "crash {seed}"),
+            Self::Power(chain) => write!(f, "power {chain}"),
         }
     }
 }
@@ -92,6 +96,7 @@ pub fn kept_seeds() -> Vec<Kept> {
         match kind {
             "hour" => Some(Kept::Hour(seed)),
             "crash" => Some(Kept::Crash(seed)),
+            "power" => Some(Kept::Power(seed)),
             _ => None,
         }
     });

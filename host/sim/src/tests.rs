@@ -8,7 +8,7 @@ use hearth_wire::{
 };
 
 use crate::world::{Wish, World, WorldConfig};
-use crate::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, run};
+use crate::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, power, run};
 
 fn hours(seed: u64, hours: u32) -> crate::Report {
     run(&SimConfig {
@@ -54,6 +54,23 @@ fn a_crash_after_any_step_replays_to_the_same_state() {
         steps += report.steps;
     }
     assert!(steps > 1_000, "{steps} steps");
+}
+
+/// `cargo xtask power --points 20000` is the long form.
+#[test]
+fn power_losses_at_every_operation_lose_nothing_that_was_promised() {
+    let report = power(1, 2_000, 24);
+    assert_eq!(report.violations, Vec::<String>::new());
+    assert!(
+        report.points >= 2_000 && report.operations > 50,
+        "{report:?}"
+    );
+    assert!(report.torn > 100 && report.killed > 100, "{report:?}");
+    assert!(
+        report.failed_disks > 100 && report.restored > 100,
+        "{report:?}"
+    );
+    assert!(report.snapshots > 100 && report.blobs > 100, "{report:?}");
 }
 
 /// A world without faults in which two owners always have plenty waiting, all of it alike.

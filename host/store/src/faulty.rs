@@ -239,7 +239,9 @@ impl FaultyDisk {
         self.state().short_writes = short;
     }
 
-    /// Whether some sectors reach the disk before they are synced.
+    /// Whether some sectors reach the disk before they are synced. Not together with short writes: then a
+    /// sector could stay as it was between two parts of one write, which a system that fills its memory
+    /// page by page shows only if the disk was full in between, and which nobody can tell from damage.
     pub fn set_write_back(&self, write_back: bool) {
         self.state().write_back = write_back;
     }

@@ -10,6 +10,7 @@ mod demo;
 mod flame;
 mod guests;
 mod index;
+mod power;
 mod report;
 mod shell;
 mod sim;
@@ -25,6 +26,8 @@ cargo xtask COMMAND
   guests                 build the example tasks into target/guests
   sim [--hours N] [--seed N]
                          the simulator over the real core, judged (default 200 hours)
+  power [--points N] [--seed N]
+                         power losses of the store at every operation, judged (default 20,000 points)
   crash [--kills N]      kill -9 a real coordinator under load, judged (default 30 kills)
   index [--corruptions N] [--seed N]
                          harm to the index of ended jobs, judged (default 100 corruptions)
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         "test" => test::run(&args),
         "guests" => guests::build().map(|_| ()),
         "sim" => sim::run(&args),
+        "power" => power::run(&args),
         "crash" => crash::run(&args),
         "index" => index::run(&args),
         "bench" => bench::run(&args),

@@ -1,6 +1,6 @@
 //! The simulator, judged.
 
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -15,10 +15,14 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let hours = number(args, "--hours", 200)?;
     let seed = number(args, "--seed", 1)?;
     let crash_runs = number(args, "--crash-runs", 20)?;
-    shell::run(shell::cargo().args(["build", "--package", "hearth-sim"]))?;
+    build()?;
     // The same seed twice, side by side: the two must agree in everything.
-    let again = simulate(hours, seed, 0)?;
-    let found = figures(simulate(hours, seed, crash_runs)?)?;
+    let (hours_text, seed_text) = (hours.to_string(), seed.to_string());
+    let args = ["--hours", &hours_text, "--seed", &seed_text];
+    let again = start(&args)?;
+    let crash_runs_text = crash_runs.to_string();
+    let more = ["--crash-runs", &crash_runs_text];
+    let found = figures(start(&[&args[..], &more].concat())?)?;
     let again = figures(again)?;
     let same = ["hash", "events", "records", "faults"]
         .iter()
@@ -29,9 +33,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         "seed {seed}, hash {}",
         found["hash"].as_str().unwrap_or("?")
     );
-    for text in found["violation-texts"].as_array().into_iter().flatten() {
-        println!("violation: {}", text.as_str().unwrap_or("?"));
-    }
+    show_violations(&found);
     let each = (FAULTS_EACH * hours as f64 / FAULTS_HOURS)
         .min(FAULTS_EACH)
         .floor();
@@ -78,19 +80,30 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     report::publish("sim", &table)
 }
 
+/// Builds the simulator.
+pub(crate) fn build() -> Result<(), String> {
+    shell::run(shell::cargo().args(["build", "--package", "hearth-sim"]))
+}
+
+/// Says what must not be.
+pub(crate) fn show_violations(found: &Value) {
+    for text in found["violation-texts"].as_array().into_iter().flatten() {
+        println!("violation: {}", text.as_str().unwrap_or("?"));
+    }
+}
+
 /// Starts the simulator, which writes its figures to a pipe.
-fn simulate(hours: u64, seed: u64, crash_runs: u64) -> Result<std::process::Child, String> {
+pub(crate) fn start(args: &[&str]) -> Result<Child, String> {
     let program = shell::target().join("debug").join("hearth-sim");
-    std::process::Command::new(&program)
-        .args(["--hours", &hours.to_string(), "--seed", &seed.to_string()])
-        .args(["--crash-runs", &crash_runs.to_string()])
+    Command::new(&program)
+        .args(args)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("starting {}: {error}", program.display()))
 }
 
 /// Waits for the simulator. A run with violations exits with a failure and prints its figures too.
-fn figures(child: std::process::Child) -> Result<Value, String> {
+pub(crate) fn figures(child: Child) -> Result<Value, String> {
     let output = child
         .wait_with_output()
         .map_err(|error| format!("the simulator: {error}"))?;

@@ -96,14 +96,11 @@ impl Mark {
         })
     }
 
-    /// Notes what a start has found, durably. Both slots are written, one after the other: what another
-    /// process left in either may be torn, or only in the system's memory.
+    /// Notes what a start has found, durably. A slot that was torn is the one that is written: before the
+    /// other one can be torn too, it is whole.
     pub(super) fn renew(&mut self, tip: &Tip) -> io::Result<()> {
-        for _slot in 0..2 {
-            self.write(tip)?;
-            self.file.sync()?;
-        }
-        Ok(())
+        self.write(tip)?;
+        self.file.sync()
     }
 
     pub(super) fn write(&mut self, tip: &Tip) -> io::Result<()> {
