@@ -39,10 +39,30 @@ faults! {
     Reconnect = "reconnect",
     /// A node connected while its older connection was still open.
     SecondSession = "second-session",
-    /// The coordinator died; its journal was replayed.
+    /// The coordinator died, and another one started from what was on its disk.
     CoordinatorCrash = "coordinator-crash",
     /// The coordinator died with records that were not yet durable; some of them were torn off.
     TornJournal = "torn-journal",
+    /// Its machine lost power: of what was not synced, any part had come to the disk.
+    PowerLoss = "power-loss",
+    /// It died, or its machine lost power, in the middle of an operation of its disk.
+    CrashInOperation = "crash-in-operation",
+    /// The same while it started.
+    CrashInStart = "crash-in-start",
+    /// A life in which its disk took only a part of what it was given to write.
+    ShortWrites = "short-writes",
+    /// Its disk refused to write.
+    FailedWrite = "failed-write",
+    /// Its disk could not sync, and forgot what it could not.
+    FailedSync = "failed-sync",
+    /// Its disk was full.
+    DiskFull = "disk-full",
+    /// Its disk failed while a snapshot was written.
+    SnapshotFailed = "snapshot-failed",
+    /// A snapshot was damaged: it was left unread.
+    SnapshotDamaged = "snapshot-damaged",
+    /// The journal was damaged: the start was refused, and the place told.
+    JournalDamaged = "journal-damaged",
     /// A run took many times as long as usual.
     SlowRun = "slow-run",
     /// A run never ended.

@@ -131,7 +131,7 @@ fn two_owners_who_always_want_more_get_the_same_run_time() {
     let world = two_owners(1, owners);
     assert_eq!(world.oracle.violations, Vec::<String>::new());
     let (mut of, mut micros, mut runs) = (BTreeMap::new(), BTreeMap::new(), 0);
-    for bytes in &world.shell.journal {
+    for bytes in &world.shell.storage.written {
         match codec::decode::<Record>(bytes, usize::MAX).unwrap().fact {
             Fact::Submitted { job, spec } => _ = of.insert(job, spec.owner),
             Fact::Reported { reports, .. } => {

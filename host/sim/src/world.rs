@@ -1,11 +1,13 @@
 //! One world: a coordinator, its nodes and clients, and what happens between them.
 
 mod client;
+mod crash;
 mod mishap;
 mod net;
 mod node;
 mod offline;
 mod shell;
+mod storage;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -98,8 +100,12 @@ pub(crate) enum Happening {
     RunEnds(usize, AttemptId, u64),
     /// The coordinator finds that a connection is dead.
     Silent(u64),
-    /// What waits for the disk is durable.
+    /// What waits is written to the disk.
     Flush(u64),
+    /// A sync has ended.
+    Synced(u64),
+    /// The coordinator looks whether a snapshot is due.
+    Save(u64),
     /// Core asked to be called.
     Tick(u64),
     /// The coordinator starts again.
@@ -183,14 +189,15 @@ const QUIET_MILLIS_MAX: u64 = 3 * client::LEASE_MILLIS_MAX + 120_000;
 
 impl World {
     pub(crate) fn new(config: WorldConfig) -> Self {
+        let mut rng = Rng::new(config.seed);
         let mut world = Self {
             now: 0,
-            rng: Rng::new(config.seed),
+            shell: Shell::new(&mut rng),
+            rng,
             order: 0,
             agenda: BinaryHeap::new(),
             nodes: Vec::new(),
             by_id: BTreeMap::new(),
-            shell: Shell::new(),
             clients: Clients::default(),
             oracle: Oracle::default(),
             faults: Faults::default(),
@@ -199,7 +206,7 @@ impl World {
             quiet: config.quiet,
             config,
         };
-        world.start_coordinator();
+        world.restart_coordinator();
         world.add_node(NodeKind::Local);
         world.add_node(NodeKind::Trusted);
         for _ in 0..world.config.volunteers {
@@ -240,7 +247,7 @@ impl World {
             faults: self.faults,
             hash: self.shell.core.state_hash(),
             violations: self.oracle.violations,
-            journal: self.shell.journal,
+            journal: self.shell.storage.written,
             hashes: self.shell.hashes,
         }
     }
@@ -269,6 +276,8 @@ impl World {
             }
             Happening::Silent(link) => self.link_is_dead(link),
             Happening::Flush(life) => self.flush(life),
+            Happening::Synced(life) => self.synced(life),
+            Happening::Save(life) => self.save(life),
             Happening::Tick(life) => self.tick(life),
             Happening::Restart => self.restart_coordinator(),
             Happening::Client => self.client(),
@@ -339,7 +348,7 @@ impl World {
         self.oracle.judge_choices();
         self.oracle.judge_held();
         self.oracle.judge_owed();
-        self.compare_replay();
+        self.last_start();
         self.check_core();
     }
 }

@@ -28,16 +28,7 @@ impl World {
             }
             3 => self.break_link(),
             4 => self.second_session(),
-            5 => {
-                // Rarer than the rest: each one replays the whole journal.
-                if !self.config.crashes || self.rng.once_in(3) {
-                } else if self.rng.once_in(5) {
-                    self.crash_coordinator();
-                } else {
-                    // In the middle of the next step that has something to write.
-                    self.shell.crash_soon = true;
-                }
-            }
+            5 | 17 | 18 => self.coordinator_mishap(),
             6 => self.clock_leaps(),
             7 => {
                 // Counted when core is called at a time that it has passed before.
@@ -206,6 +197,7 @@ impl World {
     pub(crate) fn make_peace(&mut self) {
         self.quiet = true;
         self.shell.crash_soon = false;
+        self.shell.storage.disarm();
         if !self.shell.up {
             self.restart_coordinator();
         }

@@ -1,36 +1,38 @@
-//! The coordinator's shell: a journal that is durable late, and effects that wait for it.
+//! The coordinator's shell: its driver over a journal that is durable late, and effects that wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use hearth_core::{Config, Coordinator, Effect, Event};
+use hearth_store::StoreError;
 use hearth_wire::record::{Fact, NodeProfile, Record, Standing, TaskEnd};
-use hearth_wire::{Digest, Millis, SessionId, codec};
+use hearth_wire::{Digest, Millis, Seq, SessionId, codec};
 
+use super::storage::{RECORD_BYTES_MAX, Storage};
 use super::{Happening, Message, ToNode, World, truth};
 use crate::fault::Fault;
+use crate::rng::Rng;
 
-/// Largest record, generously: a batch of reports with inline bodies.
-const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Ticks at one moment after which core counts as stuck.
 const TICKS_MAX: u32 = 10_000;
-
-/// Records between two snapshots; prime, so that they end anywhere in a step.
-const SNAPSHOT_RECORDS: usize = 997;
 
 /// The coordinator as seen from outside of core.
 pub(crate) struct Shell {
     pub(crate) core: Coordinator,
     /// Replays each record when it becomes durable: what a crash would leave.
     pub(crate) shadow: Coordinator,
-    pub(crate) journal: Vec<Vec<u8>>,
-    pending: VecDeque<(Vec<Vec<u8>>, Vec<Effect>)>,
+    pub(crate) storage: Storage,
+    /// Steps whose effects wait, each for the newest record at its emission.
+    pub(super) pending: VecDeque<(Seq, Vec<Effect>)>,
     pub(crate) up: bool,
     /// Counts starts, so that what was scheduled before one is ignored after it.
     pub(crate) life: u64,
-    flushing: bool,
+    pub(super) flushing: bool,
+    /// Whether a sync goes on, and up to where it has already come, if nobody knows yet.
+    pub(super) syncing: bool,
+    pub(super) synced: Option<Seq>,
     /// Die before the next records are durable.
     pub(crate) crash_soon: bool,
-    tick_at: Option<u64>,
+    pub(super) tick_at: Option<u64>,
     ticks: (u64, u32),
     /// Core's clock less the world's.
     pub(crate) offset: u64,
@@ -43,21 +45,21 @@ pub(crate) struct Shell {
     pub(crate) by_session: BTreeMap<SessionId, u64>,
     pub(crate) next_link: u64,
     pub(crate) replays: u64,
-    /// The newest snapshot, and how many records it covers.
-    saved: Option<(usize, Vec<u8>)>,
     pub(crate) hashes: Vec<(usize, Digest)>,
 }
 
 impl Shell {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
         Self {
             core: Coordinator::new(sim_config()),
             shadow: Coordinator::new(sim_config()),
-            journal: Vec::new(),
+            storage: Storage::new(rng),
             pending: VecDeque::new(),
             up: false,
             life: 0,
             flushing: false,
+            syncing: false,
+            synced: None,
             crash_soon: false,
             tick_at: None,
             ticks: (0, 0),
@@ -69,7 +71,6 @@ impl Shell {
             by_session: BTreeMap::new(),
             next_link: 1,
             replays: 0,
-            saved: None,
             hashes: Vec::new(),
         }
     }
@@ -101,7 +102,7 @@ impl World {
         Millis(now)
     }
 
-    pub(crate) fn start_coordinator(&mut self) {
+    pub(super) fn start_coordinator(&mut self) {
         self.shell.up = true;
         self.shell.life += 1;
         self.shell.offset = self
@@ -132,23 +133,22 @@ impl World {
         if self.shell.core.seq().0 != before + count {
             self.oracle.violate("sequence numbers are dense", before);
         }
-        let records = step.records.iter().map(codec::encode).collect();
-        self.shell.pending.push_back((records, step.effects));
+        let records: Vec<_> = step.records.iter().map(codec::encode).collect();
+        let apart = count > 1 && self.rng.once_in(8);
+        let life = self.shell.life;
+        if let Err(error) = self.append(records, apart) {
+            return self.disk_failed(&error);
+        }
+        let seq = self.shell.core.seq();
+        self.shell.pending.push_back((seq, step.effects));
         if self.config.keep_hashes {
-            let held: usize = self
-                .shell
-                .pending
-                .iter()
-                .map(|(records, _)| records.len())
-                .sum();
             let hash = self.shell.core.state_hash();
-            self.shell
-                .hashes
-                .push((self.shell.journal.len() + held, hash));
+            let written = self.shell.storage.written.len();
+            self.shell.hashes.push((written, hash));
         }
         if !self.shell.flushing {
             self.shell.flushing = true;
-            let (wait, life) = (self.rng.below(3), self.shell.life);
+            let wait = self.rng.below(3);
             self.after(wait, Happening::Flush(life));
         }
         self.plan_tick();
@@ -193,19 +193,59 @@ impl World {
         self.feed(Event::Tick);
     }
 
+    /// What was appended is written, and a sync is asked for.
     pub(crate) fn flush(&mut self, life: u64) {
-        if life == self.shell.life {
-            self.shell.flushing = false;
-            self.flush_all();
+        if life != self.shell.life {
+            return;
+        }
+        self.shell.flushing = false;
+        match self.with_room(Storage::flush) {
+            Ok(_) => self.begin_sync(),
+            Err(error) => self.disk_failed(&error),
         }
     }
 
-    /// Everything that waits becomes durable; then effects leave, each after its own step's records.
-    pub(crate) fn flush_all(&mut self) {
-        while let Some((records, effects)) = self.shell.pending.pop_front() {
-            for bytes in records {
-                self.make_durable(bytes);
+    /// One sync at a time: what is written meanwhile waits for the next.
+    fn begin_sync(&mut self) {
+        if self.shell.syncing {
+            return;
+        }
+        // By turns the disk does it at once and tells late, or does it late.
+        if self.rng.once_in(2) {
+            match self.shell.storage.sync() {
+                Ok(seq) => self.shell.synced = Some(seq),
+                Err(error) => return self.disk_failed(&error),
             }
+        }
+        self.shell.syncing = true;
+        let (wait, life) = (self.rng.below(3), self.shell.life);
+        self.after(wait, Happening::Synced(life));
+    }
+
+    /// A sync has ended: what waited for it leaves.
+    pub(crate) fn synced(&mut self, life: u64) {
+        if life != self.shell.life {
+            return;
+        }
+        self.shell.syncing = false;
+        let synced = match self.shell.synced.take() {
+            Some(seq) => Ok(seq),
+            None => self.shell.storage.sync(),
+        };
+        match synced {
+            Ok(seq) => self.release_through(seq),
+            Err(error) => return self.disk_failed(&error),
+        }
+        // Steps that were flushed behind it wait for the next one.
+        if life == self.shell.life && !self.shell.flushing && !self.shell.pending.is_empty() {
+            self.begin_sync();
+        }
+    }
+
+    /// The effects of each step leave behind its own records, if these are durable.
+    fn release_through(&mut self, durable: Seq) {
+        while let Some((seq, effects)) = self.shell.pending.pop_front_if(|step| step.0 <= durable) {
+            self.make_durable(seq.0 as usize);
             for effect in effects {
                 self.oracle.effect(&effect);
                 self.release(effect);
@@ -214,21 +254,37 @@ impl World {
         }
     }
 
-    fn make_durable(&mut self, bytes: Vec<u8>) {
-        match codec::decode::<Record>(&bytes, RECORD_BYTES_MAX) {
-            Ok(record) => {
-                self.count(&record.fact);
-                self.oracle.record(&record, &truth);
-                if let Err(error) = self.shell.shadow.replay(&record) {
-                    self.oracle.violate("every record can be replayed", error);
-                }
+    /// Everything that waits becomes durable, and leaves.
+    pub(crate) fn flush_all(&mut self) {
+        while !self.shell.pending.is_empty() {
+            let synced = self.shell.storage.flush();
+            match synced.and_then(|_| self.shell.storage.sync()) {
+                Ok(seq) => self.release_through(seq),
+                Err(error) => return self.disk_failed(&error),
             }
-            Err(error) => self.oracle.violate("every record can be read", error),
         }
-        self.shell.journal.push(bytes);
-        let records = self.shell.journal.len();
-        if records.is_multiple_of(SNAPSHOT_RECORDS) {
-            self.shell.saved = Some((records, self.shell.shadow.snapshot()));
+    }
+
+    fn append(&mut self, mut records: Vec<Vec<u8>>, apart: bool) -> Result<(), StoreError> {
+        self.with_room(|storage| storage.append(&mut records, apart))
+    }
+
+    /// The records up to this one are durable: whoever looks from outside may count on them.
+    pub(super) fn make_durable(&mut self, upto: usize) {
+        while self.shell.storage.durable < upto {
+            let bytes = &self.shell.storage.written[self.shell.storage.durable];
+            let record = codec::decode::<Record>(bytes, RECORD_BYTES_MAX);
+            self.shell.storage.durable += 1;
+            match record {
+                Ok(record) => {
+                    self.count(&record.fact);
+                    self.oracle.record(&record, &truth);
+                    if let Err(error) = self.shell.shadow.replay(&record) {
+                        self.oracle.violate("every record can be replayed", error);
+                    }
+                }
+                Err(error) => self.oracle.violate("every record can be read", error),
+            }
         }
     }
 
@@ -251,104 +307,10 @@ impl World {
         }
     }
 
-    /// The coordinator dies. Of what was not durable, a part may have reached the disk.
-    pub(crate) fn crash_coordinator(&mut self) {
-        if !self.shell.up {
-            return;
-        }
-        self.fault(Fault::CoordinatorCrash);
-        let pending = std::mem::take(&mut self.shell.pending);
-        let records: Vec<_> = pending
-            .into_iter()
-            .flat_map(|(records, _)| records)
-            .collect();
-        if !records.is_empty() {
-            // Now and then all of it has, and only what should have left after it is lost.
-            let kept = if self.rng.once_in(4) {
-                records.len()
-            } else {
-                self.fault(Fault::TornJournal);
-                self.rng.below(records.len() as u64) as usize
-            };
-            for bytes in records.into_iter().take(kept) {
-                self.make_durable(bytes);
-            }
-        }
-        self.shell.up = false;
-        self.shell.life += 1;
-        self.shell.flushing = false;
-        self.shell.tick_at = None;
-        self.shell.links.clear();
-        self.shell.by_session.clear();
-        for index in 0..self.nodes.len() {
-            self.node_hangs_up(index);
-        }
-        let down = self.rng.range(50, 8_000);
-        self.after(down, Happening::Restart);
-    }
-
-    pub(crate) fn restart_coordinator(&mut self) {
-        if self.shell.up {
-            return;
-        }
-        self.compare_replay();
-        // Of a step that was torn, what its end would have put right is put right by the next one.
-        self.start_coordinator();
-        self.check_core();
-        self.clients_ask_again();
-    }
-
     pub(crate) fn check_core(&mut self) {
         if let Err(violation) = self.shell.core.check() {
             self.oracle.violate(violation.invariant, violation.detail);
         }
-    }
-
-    /// Replays the journal into a new core, which from now on is the core: all of it, and by turns what
-    /// follows the newest snapshot. The two must agree in everything, also in what is kept for speed.
-    pub(crate) fn compare_replay(&mut self) {
-        self.shell.replays += 1;
-        let whole = self.replay_from(Coordinator::new(sim_config()), 0);
-        let Some(mut core) = whole else {
-            return;
-        };
-        if core.state_hash() != self.shell.shadow.state_hash() {
-            self.oracle.violate("state hash is replay hash", core.seq());
-        }
-        if let Some((records, bytes)) = self.shell.saved.take() {
-            match Coordinator::restore(sim_config(), &bytes) {
-                Err(error) => self.oracle.violate("every snapshot can be restored", error),
-                Ok(restored) => {
-                    let Some(restored) = self.replay_from(restored, records) else {
-                        return;
-                    };
-                    if restored.snapshot() != core.snapshot() {
-                        let at = format!("{records} to {}", core.seq());
-                        let law = "a snapshot and what follows it make the same state";
-                        self.oracle.violate(law, at);
-                    }
-                    if self.shell.replays.is_multiple_of(2) {
-                        core = restored;
-                    }
-                }
-            }
-            self.shell.saved = Some((records, bytes));
-        }
-        self.shell.core = core;
-        self.oracle.hold_anew();
-    }
-
-    fn replay_from(&mut self, mut core: Coordinator, from: usize) -> Option<Coordinator> {
-        for bytes in &self.shell.journal[from..] {
-            let record = codec::decode::<Record>(bytes, RECORD_BYTES_MAX);
-            let replayed = record.map(|record| core.replay(&record).is_ok());
-            if replayed != Ok(true) {
-                self.oracle
-                    .violate("every record can be replayed", core.seq());
-                return None;
-            }
-        }
-        Some(core)
     }
 
     /// A message of a node arrives.
