@@ -2,8 +2,9 @@
 //!
 //! This crate is never part of a product. It has no clock, no network and no threads of its own: time
 //! is a number, chance is a seed, so that the same seed is the same run. Every record that core emits
-//! goes through its encoding into a simulated journal; whatever leaves core waits until that is
-//! durable; an oracle that shares no code with core looks at all of it.
+//! goes into the store's own journal, on a disk in memory that fails and loses power; whatever leaves core
+//! waits until its record is durable there; an oracle that shares no code with core looks at all of it.
+//! The same disk strikes the store alone, at every operation.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -85,7 +85,7 @@ fn cut_power(options: &Options) -> ExitCode {
     tell(&report.failed, &kept);
     let figures = [
         ("points", report.points),
-        ("operations", report.operations),
+        ("chains", report.chains),
         ("killed", report.killed),
         ("failed-disks", report.failed_disks),
         ("torn", report.torn),

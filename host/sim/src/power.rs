@@ -26,8 +26,8 @@ const LIVES_MAX: u64 = 3;
 pub struct PowerReport {
     /// Power losses after which everything was looked at.
     pub points: u64,
-    /// Operations that were struck first.
-    pub operations: u64,
+    /// Chains of lives, each with another operation that is struck first, or in another way.
+    pub chains: u64,
     /// Processes that were killed while the system lived, and those that ended by a failure of the disk.
     pub killed: u64,
     /// See above.
@@ -88,24 +88,23 @@ impl Chain {
     }
 }
 
-/// Strikes one operation in `every` of one piece of work after the other, of as many as it takes until
-/// there were so many power losses. Works are numbered from `seed` on.
+/// Strikes the operations of one piece of work one after the other, each in every way, of as many as it
+/// takes until there were so many power losses. Works are numbered from `seed` on. Only one chain in
+/// `every` is lived through.
 pub fn power(seed: u64, points: u64, every: u64) -> PowerReport {
     let mut report = PowerReport::default();
     // So that a kept number has room for it.
     let mut work = seed % (1 << 32);
     while report.points < points && report.violations.is_empty() {
         let every = every * Habits::of(work).every;
-        let first = mix(work) % every;
-        for operation in (first..operations(work)).step_by(every as usize) {
-            for variant in 0..VARIANTS {
-                let chain = Chain {
-                    work,
-                    operation,
-                    variant,
-                };
-                strike(chain, &mut report);
-            }
+        let chains = operations(work) * VARIANTS;
+        for number in (mix(work) % every..chains).step_by(every as usize) {
+            let chain = Chain {
+                work,
+                operation: number / VARIANTS,
+                variant: number % VARIANTS,
+            };
+            strike(chain, &mut report);
             if report.points >= points || !report.violations.is_empty() {
                 break;
             }
@@ -133,7 +132,7 @@ fn operations(work: u64) -> u64 {
 }
 
 fn strike(chain: Chain, report: &mut PowerReport) {
-    report.operations += u64::from(chain.variant == 0);
+    report.chains += 1;
     let lived = AssertUnwindSafe(|| {
         let mut seen = report.clone();
         (lives(chain, &mut seen), seen)
@@ -176,7 +175,12 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
         let way = luck.below(4);
         disk.set_short_writes(way == 0);
         disk.set_write_back(way > 1);
-        disk.fault_at(disk.operations() + at, fault);
+        let struck = disk.operations() + at;
+        disk.fault_at(struck, fault);
+        if fault == Fault::Error && luck.once_in(2) {
+            // Before it could do anything about it.
+            disk.fault_at(struck + 1, Fault::Kill);
+        }
         live(&disk, &mut model, &habits, &mut rng)?;
         match fault {
             Fault::PowerLoss => disk = loss(&disk, &mut model, &habits, &mut luck, report)?,

@@ -149,7 +149,7 @@ struct State {
     durable_names: BTreeMap<PathBuf, Node>,
     changes: Vec<NameChange>,
     operations: u64,
-    fault: Option<(u64, Fault)>,
+    faults: BTreeMap<u64, Fault>,
     off: bool,
     capacity: usize,
     short_writes: bool,
@@ -173,7 +173,7 @@ impl State {
             names,
             changes: Vec::new(),
             operations: 0,
-            fault: None,
+            faults: BTreeMap::new(),
             off: false,
             capacity: usize::MAX,
             short_writes: false,
@@ -196,15 +196,15 @@ impl FaultyDisk {
         }
     }
 
-    /// Lets the operation with this number (from zero) go wrong. Only operations that change
+    /// Lets the operation with this number (from zero) go wrong too. Only operations that change
     /// something or sync are counted.
     pub fn fault_at(&self, operation: u64, fault: Fault) {
-        self.state().fault = Some((operation, fault));
+        self.state().faults.insert(operation, fault);
     }
 
     /// Lets no more go wrong of itself.
     pub fn no_fault(&self) {
-        self.state().fault = None;
+        self.state().faults.clear();
     }
 
     /// Whether the power is off, or the process is dead.
@@ -216,7 +216,8 @@ impl FaultyDisk {
     /// memory still is.
     pub fn revive(&self) {
         let mut state = self.state();
-        (state.off, state.fault) = (false, None);
+        state.off = false;
+        state.faults.clear();
     }
 
     /// How many operations there were.
@@ -355,8 +356,8 @@ impl State {
         self.alive()?;
         let number = self.operations;
         self.operations += 1;
-        match self.fault {
-            Some((at, Fault::PowerLoss | Fault::Kill)) if at == number => {
+        match self.faults.get(&number) {
+            Some(Fault::PowerLoss | Fault::Kill) => {
                 if next(&mut self.random).is_multiple_of(2) {
                     Ok(Fate::DoneThenOff)
                 } else {
@@ -364,8 +365,8 @@ impl State {
                     self.alive().map(|()| Fate::Done)
                 }
             }
-            Some((at, Fault::Error)) if at == number => Err(io::Error::from_raw_os_error(5)),
-            _ => Ok(Fate::Done),
+            Some(Fault::Error) => Err(io::Error::from_raw_os_error(5)),
+            None => Ok(Fate::Done),
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
             none("blobs lost", "lost-blobs"),
             none("refusals that were not justified", "refused"),
             none("violations, those of kept seeds included", "violations"),
-            info("operations struck", "operations"),
+            info("chains of lives, each struck elsewhere first", "chains"),
             info("processes killed", "killed"),
             info("disks failed", "failed-disks"),
             info("losses that cost records nobody was told of", "torn"),

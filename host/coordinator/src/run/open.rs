@@ -83,8 +83,8 @@ pub(super) fn open(
     for file in &recovery.damaged {
         tracing::error!(
             file = %file.display(),
-            "a file of the journal is damaged: a snapshot holds what is needed to go on, but results \
-             that are in it cannot be read; put it back from a backup"
+            "this file of the journal, or what was behind it, is damaged: a snapshot holds what is needed \
+             to go on, but results that were there cannot be read; put it back from a backup"
         );
     }
     tracing::info!(

@@ -35,13 +35,13 @@ pub(super) struct Habits {
 impl Habits {
     pub(super) fn of(work: u64) -> Self {
         let mut rng = Rng::new(mix(work));
-        let laid_out = !rng.once_in(6);
+        let laid_out = work % 7 != 1;
         Self {
             segment_bytes: rng.range(300, 1_500),
             steps: rng.range(25, 60),
             last: work % 3,
             laid_out,
-            every: if laid_out { 1 } else { 9 },
+            every: if laid_out { 1 } else { 5 },
             cuts: rng.once_in(2),
             snapshot_every: rng.range(3, 9),
         }
@@ -212,7 +212,11 @@ fn open_journal(
     if let Some(broken) = broken {
         return Err(Ended::Broken(broken));
     }
-    let journal = opened?.0;
+    let (journal, recovery) = opened?;
+    if let Some(damaged) = recovery.damaged.first() {
+        let text = format!("{} is taken for damaged", damaged.display());
+        return Err(Broken::Refused(text).into());
+    }
     model.found(journal.durable())?;
     Ok(journal)
 }

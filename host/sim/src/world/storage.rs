@@ -79,6 +79,7 @@ impl Storage {
     /// Lets the disk strike after so many more operations.
     pub(crate) fn arm(&mut self, strike: Strike, operations: u64) {
         self.armed = Some(strike);
+        self.disk.no_fault();
         self.disk
             .fault_at(self.disk.operations() + operations, strike);
     }

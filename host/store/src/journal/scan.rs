@@ -48,8 +48,9 @@ pub struct Recovery {
     pub segments: usize,
     /// The torn tail, if there was one.
     pub cut: Option<Cut>,
-    /// Segments that are damaged and wholly behind the start: nothing of them is needed to go on, but
-    /// what was acknowledged in them cannot be read back. They have to be restored from a backup.
+    /// Segments wholly behind the start that are damaged, or behind which something is missing: nothing of
+    /// that is needed to go on, but what was acknowledged there cannot be read back. It has to be restored
+    /// from a backup.
     pub damaged: Vec<PathBuf>,
 }
 
@@ -176,31 +177,37 @@ impl Scan<'_> {
     }
 
     /// Segments of which only the headers are read; `next` is the one behind them. One whose header is
-    /// damaged is told of and keeps its place, so that whoever reads in it hears of the file.
+    /// damaged, or that does not reach to the next, is told of and keeps its place, so that whoever reads in
+    /// it hears of the file.
     fn known(&mut self, firsts: &[Seq], next: Option<Seq>) -> Result<Vec<Segment>, StoreError> {
-        let mut end = match next {
-            Some(next) => self.peek(next)?.0.map_or(0, |header| header.position),
-            None => 0,
-        };
+        let mut end = None;
+        if let Some(next) = next {
+            end = self.peek(next)?.0.ok().map(|header| header.position);
+        }
         let mut segments = Vec::with_capacity(firsts.len());
         for &first in firsts.iter().rev() {
             let path = self.dir.join(segment_name(first));
             let (header, len) = self.peek(first)?;
             let header = match header {
-                Ok(header) => header,
+                Ok(header) => {
+                    if end.is_some_and(|end| end != header.position + len) {
+                        self.recovery.damaged.push(path.clone());
+                    }
+                    header
+                }
                 Err(HeaderError::Unusable(error)) => return Err(error),
                 Err(HeaderError::Broken) => {
                     self.recovery.damaged.push(path.clone());
                     SegmentHeader {
                         realm: self.realm,
                         first,
-                        position: end.saturating_sub(len),
+                        position: end.unwrap_or(0).saturating_sub(len),
                         previous: Digest::default(),
                         hash: Digest::default(),
                     }
                 }
             };
-            end = header.position;
+            end = Some(header.position);
             segments.push(Segment { header, path });
         }
         segments.reverse();

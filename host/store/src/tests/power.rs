@@ -102,6 +102,28 @@ fn power_loss_during_recovery_keeps_what_was_acknowledged() {
     }
 }
 
+/// Whatever was torn by the first is repaired before the second can tear something else.
+#[test]
+fn power_losses_one_soon_after_the_other_keep_what_was_acknowledged() {
+    for operation in 0..operations_of_work() {
+        for seed in 0..8 {
+            let before = disk(seed);
+            before.fault_at(operation, Fault::PowerLoss);
+            let (acknowledged, appended, _) = work(&before);
+            let after = before.after_power_loss(seed);
+            let what = format!("operation {operation}, seed {seed}");
+            let found = check(&after.copy(), acknowledged, appended, &what);
+            for soon in 0..16 {
+                let disk = after.copy();
+                disk.fault_at(soon, Fault::PowerLoss);
+                let (acknowledged, appended, _) = work(&disk);
+                let disk = disk.after_power_loss(seed + soon);
+                check(&disk, acknowledged, appended.max(found), &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn power_loss_with_unsynced_batches_behind_each_other() {
     // Batches are written while the one before is still being synced: all of them may be torn.
@@ -142,6 +164,25 @@ fn what_a_killed_process_wrote_is_durable_once_it_was_read() {
 }
 
 #[test]
+fn what_follows_a_killed_process_is_durable_whatever_that_one_was_doing() {
+    for operation in 0..operations_of_work() {
+        for seed in 0..12 {
+            let disk = disk(seed);
+            disk.fault_at(operation, Fault::Kill);
+            let (acknowledged, appended, error) = work(&disk);
+            assert!(error.is_some());
+            disk.revive();
+            let what = format!("operation {operation}, seed {seed}");
+            let found = check(&disk, acknowledged, appended, &what);
+            let (mut journal, ..) = open(&disk).unwrap();
+            journal.append(&[record(found)]).unwrap();
+            journal.commit().unwrap();
+            check(&disk.after_power_loss(seed), found + 1, found + 1, &what);
+        }
+    }
+}
+
+#[test]
 fn power_loss_while_old_segments_are_cut_leaves_no_gap() {
     for operation in 0..20 {
         for seed in 0..40 {
@@ -156,9 +197,10 @@ fn power_loss_while_old_segments_are_cut_leaves_no_gap() {
             let start = Start { seq, hash };
             let config = JournalConfig { start, ..config() };
             let opened = open_with(&disk, config);
-            let (journal, ..) =
+            let (journal, _, recovery) =
                 opened.unwrap_or_else(|error| panic!("{operation} {seed}: {error}"));
             assert_eq!(journal.durable(), seq);
+            assert!(recovery.damaged.is_empty(), "{operation} {seed}: a gap");
         }
     }
 }
@@ -396,10 +438,11 @@ fn what_a_killed_or_failed_process_named_is_durable_once_it_was_told() {
             for seed in 0..20 {
                 let disk = disk(seed);
                 let store = open(&disk);
-                disk.fault_at(disk.operations() + operation, fault);
-                let _ = send(&store);
                 // What the dead do on their way out does not happen.
-                disk.fault_at(disk.operations(), Fault::Kill);
+                let struck = disk.operations() + operation;
+                disk.fault_at(struck + 1, Fault::Kill);
+                disk.fault_at(struck, fault);
+                let _ = send(&store);
                 drop(store);
                 disk.revive();
                 let store = open(&disk);

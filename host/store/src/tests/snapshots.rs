@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hearth_wire::{Digest, RealmId, Seq};
 
 use super::{config, disk, open, realm, record, records, root};
+use crate::disk::Disk;
 use crate::faulty::{Fault, FaultyDisk};
 use crate::{Entry, Journal, JournalConfig, Snapshot, Snapshots, Start, StoreError};
 
@@ -227,6 +228,15 @@ fn a_damaged_header_behind_the_start_is_told_and_costs_only_what_is_in_that_segm
     }
     let (_, recovery) = begin(&whole, start).unwrap();
     assert!(recovery.damaged.is_empty());
+    // So is one that ends early, and a gap behind one.
+    let path = |first: u64| root().join(format!("journal/{first:020}.journal"));
+    let (second, third) = (path(ends[0].seq.0 + 1), path(ends[1].seq.0 + 1));
+    let disk = whole.copy();
+    disk.tamper(&second, |bytes| bytes.truncate(bytes.len() - 1));
+    assert_eq!(begin(&disk, start).unwrap().1.damaged, [second.as_path()]);
+    let disk = whole.copy();
+    disk.remove(&third).unwrap();
+    assert_eq!(begin(&disk, start).unwrap().1.damaged, [second.as_path()]);
 }
 
 /// A snapshot whose journal lost its end, or that is another history's.
