@@ -52,7 +52,7 @@ pub enum Kept {
     Hour(u64),
     /// [`crate::crash_everywhere`] from this seed.
     Crash(u64),
-    /// One chain of lives of [`crate::power`], by its number.
+    /// One chain of lives of [`power`](crate::power()), by its number.
     Power(u64),
 }
 
