@@ -98,7 +98,9 @@ impl World {
                 }
                 // The journal holds everything all the same.
                 match error {
-                    StoreError::Io { .. } | StoreError::NoSpace { .. } => {
+                    StoreError::Io { .. }
+                    | StoreError::NoSpace { .. }
+                    | StoreError::Reserve { .. } => {
                         self.fault(Fault::SnapshotFailed);
                     }
                     error => self.oracle.violate("what is durable can be read", error),
