@@ -1,5 +1,6 @@
 //! Blobs: files that are named by what is in them.
 
+mod keep;
 mod partial;
 mod writer;
 
@@ -33,6 +34,8 @@ pub struct BlobConfig {
     pub quota_bytes: u64,
     /// Bytes that are left free on the disk, so that running work can finish.
     pub reserve_bytes: u64,
+    /// Bytes of those that [`BlobStore::urgent`] leaves free too: the journal needs them.
+    pub urgent_reserve_bytes: u64,
     /// Unfinished uploads at once.
     pub partials_max: usize,
     /// An unfinished upload that nobody touches for this long is removed by
@@ -41,11 +44,12 @@ pub struct BlobConfig {
 }
 
 impl Default for BlobConfig {
-    /// 64 GiB, 1 GiB in reserve, 256 uploads of a day.
+    /// 64 GiB, 1 GiB in reserve and 32 MiB of it for the journal, 256 uploads of a day.
     fn default() -> Self {
         Self {
             quota_bytes: 64 << 30,
             reserve_bytes: 1 << 30,
+            urgent_reserve_bytes: 32 << 20,
             partials_max: 256,
             partial_ttl: Duration::from_secs(24 * 60 * 60),
         }
@@ -61,6 +65,8 @@ impl Default for BlobConfig {
 #[derive(Debug, Clone)]
 pub struct BlobStore {
     inner: Arc<Inner>,
+    /// Whether it may write into the disk's reserve.
+    urgent: bool,
 }
 
 #[derive(Debug)]
@@ -148,11 +154,21 @@ impl BlobStore {
         }
         let store = Self {
             inner: Arc::new(inner),
+            urgent: false,
         };
         store.for_each(|blob| used += blob.len)?;
         *lock_of(&store.inner.used) = used;
         *lock_of(&store.inner.partials) = partials;
         Ok(store)
+    }
+
+    /// The same store for work that runs: what the disk keeps in reserve is for it.
+    #[must_use]
+    pub fn urgent(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            urgent: true,
+        }
     }
 
     /// Stores bytes that are in memory.
@@ -296,6 +312,15 @@ impl BlobStore {
         Ok(blobs)
     }
 
+    /// Bytes free on the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        self.inner.free_bytes()
+    }
+
     /// Bytes of all blobs and unfinished uploads.
     pub fn used_bytes(&self) -> u64 {
         *lock_of(&self.inner.used)
@@ -354,16 +379,21 @@ impl Inner {
         *used = used.saturating_sub(bytes);
     }
 
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        let free = self.disk.free_bytes(&self.dir);
+        free.map_err(|error| StoreError::io("looking at", &self.dir, error))
+    }
+
     /// Refuses to go on when too little of the disk is free.
-    fn check_free(&self) -> Result<(), StoreError> {
-        let reserve = self.config.reserve_bytes;
+    fn check_free(&self, urgent: bool) -> Result<(), StoreError> {
+        let reserve = match urgent {
+            false => self.config.reserve_bytes,
+            true => self.config.urgent_reserve_bytes,
+        };
         if reserve == 0 {
             return Ok(());
         }
-        let free = self
-            .disk
-            .free_bytes(&self.dir)
-            .map_err(|error| StoreError::io("looking at", &self.dir, error))?;
+        let free = self.free_bytes()?;
         if free >= reserve {
             Ok(())
         } else {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// What is written again is read in pieces of this size.
 const AGAIN_BYTES: usize = 256 << 10;
@@ -38,6 +39,19 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Bytes that this process may still write on the disk that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// How long ago a file was last written or [touched](Disk::touch), by the wall clock. A disk that
+    /// keeps no times takes every file for new.
+    fn age(&self, path: &Path) -> io::Result<Duration> {
+        let _ = path;
+        Ok(Duration::ZERO)
+    }
+
+    /// Makes a file as new as one that was just written. Not durable, since only its age depends on it.
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
+    }
 }
 
 /// An open file. Reads and writes may be short, as the system's are.
@@ -52,6 +66,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes bytes and length durable (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
+
+    /// Grows an empty file to `len` bytes that are really taken from the disk.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        fill(self, len)
+    }
 
     /// Whether it holds nothing.
     fn is_empty(&self) -> io::Result<bool> {
@@ -102,6 +121,22 @@ pub(crate) fn write_again(file: &dyn DiskFile, mut offset: u64) -> io::Result<()
             return Ok(());
         }
     }
+}
+
+/// Writes `len` bytes of nothing.
+fn fill(file: &(impl DiskFile + ?Sized), len: u64) -> io::Result<()> {
+    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut done = 0;
+    while done < len {
+        let want = (len - done).min(ZEROS.len() as u64) as usize;
+        match file.write_at(&ZEROS[..want], done) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The system's files.
@@ -155,6 +190,18 @@ impl Disk for RealDisk {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+
+    fn age(&self, path: &Path) -> io::Result<Duration> {
+        // One from the future was touched before the clock was set back.
+        Ok(fs::metadata(path)?
+            .modified()?
+            .elapsed()
+            .unwrap_or_default())
+    }
+
+    fn touch(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.set_modified(SystemTime::now())
+    }
 }
 
 impl DiskFile for File {
@@ -176,5 +223,14 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        use rustix::io::Errno;
+        match rustix::fs::fallocate(self, rustix::fs::FallocateFlags::empty(), 0, len) {
+            // Some file systems cannot.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(self, len),
+            other => Ok(other?),
+        }
     }
 }

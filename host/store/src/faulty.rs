@@ -339,8 +339,13 @@ enum Fate {
 }
 
 impl State {
+    /// A file without a name takes no room: nobody here holds one open that was removed.
     fn used(&self) -> usize {
-        self.inodes.iter().map(|inode| inode.seen.len()).sum()
+        let named = self.names.values().filter_map(|node| match node {
+            Node::Dir => None,
+            Node::File(inode) => Some(self.inodes[*inode].seen.len()),
+        });
+        named.sum()
     }
 
     fn alive(&self) -> io::Result<()> {

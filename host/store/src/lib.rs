@@ -7,6 +7,7 @@
 //! Everything is blocking; a caller on an async runtime uses its blocking threads. All files are
 //! reached through [`Disk`], so that tests can put a faulty one underneath.
 
+mod ballast;
 mod blobs;
 mod disk;
 mod error;
@@ -21,6 +22,7 @@ pub mod faulty;
 
 #[cfg(test)]
 mod tests;
+pub use ballast::Ballast;
 pub use blobs::{BlobConfig, BlobFile, BlobReader, BlobStore, BlobWriter, Partial, PartialName};
 pub use disk::{Disk, DiskFile, OpenMode, RealDisk};
 pub use error::StoreError;

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod ballast;
 mod blobs;
 mod damage;
 mod index;
 mod journal;
+mod keep;
 mod power;
 mod process;
 mod properties;

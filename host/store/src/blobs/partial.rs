@@ -77,6 +77,7 @@ pub struct Partial {
     end: End,
     /// Another upload has the name.
     beside: bool,
+    urgent: bool,
 }
 
 /// What happens to an upload when it is dropped.
@@ -110,7 +111,7 @@ impl BlobStore {
     /// [`StoreError::TooManyPartials`]; the disk's reserve, and what the system refuses.
     pub fn resume(&self, name: PartialName, offset: u64) -> Result<Partial, StoreError> {
         let inner = &self.inner;
-        inner.check_free()?;
+        inner.check_free(self.urgent)?;
         let mut partials = lock_of(&inner.partials);
         let idle = match partials.get_mut(&name) {
             Some(PartialState::Open(_)) => return Err(StoreError::Busy),
@@ -193,6 +194,7 @@ impl BlobStore {
             told: Arc::default(),
             end: End::Remove,
             beside: true,
+            urgent: self.urgent,
         })
     }
 
@@ -244,6 +246,7 @@ impl BlobStore {
             told,
             end: End::Keep,
             beside: false,
+            urgent: self.urgent,
         })
     }
 
@@ -284,7 +287,7 @@ impl Partial {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let len = bytes.len() as u64;
         if self.len / CHECK_FREE_EVERY != (self.len + len) / CHECK_FREE_EVERY {
-            self.inner.check_free()?;
+            self.inner.check_free(self.urgent)?;
         }
         self.inner.reserve(len)?;
         if let Err(error) = write_full(&*self.file, bytes, self.len) {

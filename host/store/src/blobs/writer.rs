@@ -23,6 +23,7 @@ pub struct BlobWriter {
     hasher: Hasher,
     len: u64,
     named: bool,
+    urgent: bool,
 }
 
 impl BlobStore {
@@ -32,7 +33,7 @@ impl BlobStore {
     ///
     /// The reserve of the disk, and what the system refuses.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
-        self.inner.check_free()?;
+        self.inner.check_free(self.urgent)?;
         let number = self.inner.temp_number.fetch_add(1, Ordering::Relaxed);
         let path = self.inner.dir.join(TEMP).join(number.to_string());
         let file = self
@@ -47,6 +48,7 @@ impl BlobStore {
             hasher: Hasher::new(),
             len: 0,
             named: false,
+            urgent: self.urgent,
         })
     }
 }
@@ -60,7 +62,7 @@ impl BlobWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let len = bytes.len() as u64;
         if self.len / CHECK_FREE_EVERY != (self.len + len) / CHECK_FREE_EVERY {
-            self.inner.check_free()?;
+            self.inner.check_free(self.urgent)?;
         }
         self.inner.reserve(len)?;
         let offset = self.len;

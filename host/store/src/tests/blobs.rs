@@ -206,6 +206,7 @@ fn quota_reserve_and_uploads_have_limits() {
     let tight = BlobConfig {
         quota_bytes: 1_000,
         reserve_bytes: 0,
+        urgent_reserve_bytes: 0,
         partials_max: 2,
         partial_ttl: Duration::ZERO,
     };
