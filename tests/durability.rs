@@ -87,32 +87,112 @@ fn a_coordinator_takes_leave_on_sigterm_and_goes_on_at_the_next_start() {
     realm.ok(&["wait", &job, "--timeout", "60"]);
 }
 
-/// Only root may mount a disk that is small enough to fill; elsewhere there is nothing to see.
+/// A small disk for a realm's journal alone: uploads are refused long before a disk is full.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// Only root may mount one; elsewhere there is nothing to see.
+    fn under(realm: &Realm, size: &str, settings: &str) -> Option<Self> {
+        let file = realm.dir().join("hearth.toml");
+        let mut text = std::fs::read_to_string(&file).unwrap();
+        text.push_str(settings);
+        std::fs::write(&file, text).unwrap();
+        let dir = realm.dir().join("data/journal");
+        std::fs::create_dir_all(&dir).unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(&dir)
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(dir));
+        }
+        println!("skipped: this user may not mount a small disk");
+        None
+    }
+
+    /// Lets something else fill it, to the last byte.
+    fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        while file.write_all(&[7; 4096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        self.0.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// What runs ends in the room that the ballast leaves; new work waits for room, and no start is needed.
+#[test]
+fn what_runs_ends_on_a_full_disk_and_new_work_waits_for_room() {
+    let mut realm = Realm::init();
+    let settings = "\ndisk_reserve_mib = 0\nballast_mib = 1\n";
+    let Some(disk) = SmallDisk::under(&realm, "4m", settings) else {
+        return;
+    };
+    realm.start_coordinator(&["--no-local-host"]);
+    assert!(disk.0.join("ballast").exists());
+    let _node = realm.volunteer("ada", &[]);
+    let exponents: Vec<u64> = (2_203..2_363).step_by(2).collect();
+    let job = realm.submit_mersenne(&exponents, &[]);
+    disk.fill();
+    realm.ok(&["wait", &job, "--timeout", "100"]);
+    let results = realm.json(&["results", &job]);
+    assert_eq!(results.len(), exponents.len());
+    assert!(results.iter().all(|result| result["state"] == "settled"));
+    assert!(!disk.0.join("ballast").exists(), "it was needed");
+    let log = realm.said("coordinator");
+    assert_eq!(log.matches("the ballast is given up").count(), 1, "{log}");
+    let component = crate::support::guest("mersenne");
+    let lines = realm.path("exponents.jsonl");
+    let submit = [
+        "submit",
+        component.to_str().unwrap(),
+        "--lines",
+        lines.to_str().unwrap(),
+    ];
+    let refused = realm.run(&submit);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{said}");
+    for part in ["was full", "ballast", "make room on that disk"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    disk.make_room();
+    let other = eventually("new work", || {
+        let output = realm.run(&[&["--json"], &submit[..]].concat());
+        output.status.success().then(|| {
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            answer["job"].as_str().unwrap().to_owned()
+        })
+    });
+    assert!(disk.0.join("ballast").exists(), "for the next time");
+    realm.ok(&["wait", &other, "--timeout", "100"]);
+    assert!(realm.coordinator.as_mut().unwrap().is_running());
+}
+
 #[test]
 fn a_full_disk_is_told_by_name_and_loses_nothing_acknowledged() {
     let mut realm = Realm::init();
-    // The journal's alone: uploads are refused long before a disk is full, to leave room for it.
-    let data = realm.dir().join("data/journal");
-    std::fs::create_dir_all(&data).unwrap();
-    let mount = |args: &[&str]| Command::new("mount").args(args).arg(&data).status();
-    if !mount(&["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).is_ok_and(|status| status.success()) {
-        println!("skipped: this user may not mount a small disk");
+    let settings = "\ndisk_reserve_mib = 0\nballast_mib = 0\n";
+    let Some(disk) = SmallDisk::under(&realm, "256k", settings) else {
         return;
-    }
-    struct Unmount(std::path::PathBuf);
-    impl Drop for Unmount {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        }
-    }
-    let _unmount = Unmount(data.clone());
+    };
     realm.start_coordinator(&["--no-local-host"]);
     let mut acknowledged = Vec::new();
     acknowledged.push(realm.submit_mersenne(&[89, 107], &[]));
-    // Something else fills the disk; what comes then is refused or not acknowledged.
-    let filler = data.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write_all(&mut file, &[7; 4096]).is_ok() {}
+    // What comes then is refused or not acknowledged.
+    disk.fill();
     let component = crate::support::guest("mersenne");
     let lines = realm.path("exponents.jsonl");
     let begun = Instant::now();
@@ -142,8 +222,7 @@ fn a_full_disk_is_told_by_name_and_loses_nothing_acknowledged() {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(!log.contains("defect"), "{log}");
-    drop(file);
-    std::fs::remove_file(&filler).unwrap();
+    disk.make_room();
     realm.start_coordinator(&["--no-local-host"]);
     let jobs = &realm.json(&["jobs"])[0]["jobs"];
     for job in &acknowledged {

@@ -27,8 +27,22 @@ pub struct CoordinatorConfig {
     pub submissions_per_second: u32,
     /// Bytes of blobs, and as many of input sets, that may be stored.
     pub blob_bytes_max: u64,
-    /// Bytes that are left free on the disk: uploads are refused beyond, so that work can finish.
+    /// Bytes that are left free on the disk: below, new work and its uploads are refused, so that what
+    /// runs can end.
     pub disk_reserve_bytes: u64,
+    /// Bytes that are kept taken beside the journal, to be given up when a write of it does not fit; zero
+    /// for none.
+    pub ballast_bytes: u64,
+    /// How long a blob or an input set that nobody needs stays after it was last stored, looked for or
+    /// named: whoever uploads one has that long to submit what it is for. A day at least, in earnest.
+    pub unused_files_kept: Duration,
+    /// How often it is looked for states of checkpoints that were let go; every sixtieth time also for
+    /// everything else that nobody needs.
+    pub collect_every: Duration,
+    /// How often all files are read to find damage.
+    pub scrub_every: Duration,
+    /// Jobs that have ended and are still shown, with their outputs. The first to end goes first.
+    pub ended_jobs_max: usize,
     /// How often it is looked whether a file of the journal has ended; then a snapshot is written.
     pub snapshot_every: Duration,
     /// How often the whole index is read and compared with what is shown, beside the first time at the start.
@@ -77,6 +91,13 @@ impl CoordinatorConfig {
             submissions_per_second: 2_000,
             blob_bytes_max: 64 << 30,
             disk_reserve_bytes: 256 << 20,
+            // A segment of the journal: hours of ends of tasks, at a thousand records a second of some
+            // tens of bytes.
+            ballast_bytes: 64 << 20,
+            unused_files_kept: Duration::from_secs(24 * 60 * 60),
+            collect_every: Duration::from_secs(60),
+            scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
+            ended_jobs_max: limits::IDEMPOTENCY_KEYS_MAX,
             snapshot_every: Duration::from_secs(20),
             index_scrub_every: Duration::from_secs(24 * 60 * 60),
             journal_segment_bytes: 64 << 20,

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::error::CoordinatorError;
 use crate::metrics::Metrics;
+use crate::room::{Room, Roomy};
 
 use outbox::Outboxes;
 pub(crate) use outbox::{Command, SessionOutbox};
@@ -33,7 +34,12 @@ pub(crate) const FOLLOWER_BATCHES_MAX: usize = 64;
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 
 /// Durable records on their way to the follower.
-pub(crate) type Durable = Vec<(Entry, Arc<Record>)>;
+#[derive(Debug, Default)]
+pub(crate) struct Durable {
+    pub(crate) records: Vec<(Entry, Arc<Record>)>,
+    /// What core said with them of the blobs that are kept.
+    pub(crate) holds: Vec<Effect>,
+}
 
 /// What the driver is told.
 #[derive(Debug)]
@@ -126,6 +132,7 @@ pub(crate) struct Driver {
     /// Batches that are written, the oldest first.
     unsynced: VecDeque<Batch>,
     metrics: Arc<Metrics>,
+    room: Arc<Room>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -134,7 +141,7 @@ pub(crate) struct Driver {
 struct Batch {
     /// The newest record at its end.
     seq: Seq,
-    records: Durable,
+    durable: Durable,
     effects: Vec<Effect>,
 }
 
@@ -146,6 +153,7 @@ pub(crate) struct DriverParts {
     pub(crate) actions: mpsc::Receiver<Action>,
     pub(crate) follower: mpsc::Sender<Durable>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Driver {
@@ -162,6 +170,7 @@ impl Driver {
             follower: parts.follower,
             unsynced: VecDeque::new(),
             metrics: parts.metrics,
+            room: parts.room,
             stop: None,
         })
     }
@@ -239,24 +248,27 @@ impl Driver {
             for effect in step.effects {
                 if effect.may_leave_at_once() {
                     self.release(effect, Seq(0));
+                } else if effect.keeps_blobs() {
+                    batch.durable.holds.push(effect);
                 } else {
                     batch.effects.push(effect);
                 }
             }
         }
         let encoded: Vec<_> = records.iter().map(codec::encode).collect();
-        let entries = self.journal.append(&encoded)?;
+        let entries = self.roomy().write(|journal| journal.append(&encoded))?;
         batch.seq = self.core.seq();
-        batch.records = entries
+        batch.durable.records = entries
             .into_iter()
             .zip(records.into_iter().map(Arc::new))
             .collect();
-        if batch.records.is_empty() && batch.effects.is_empty() {
+        let count = batch.durable.records.len();
+        if count == 0 && batch.effects.is_empty() {
             return Ok(());
         }
-        self.metrics.records.add(batch.records.len() as u64);
-        if !batch.records.is_empty() {
-            self.journal.flush()?;
+        self.metrics.records.add(count as u64);
+        if count > 0 {
+            self.roomy().write(Journal::flush)?;
             self.metrics.commits.inc();
             self.sync.request();
         }
@@ -275,9 +287,9 @@ impl Driver {
                 .effects
                 .into_iter()
                 .for_each(|effect| self.release(effect, batch.seq));
-            if !batch.records.is_empty() {
+            if !batch.durable.records.is_empty() {
                 // A follower that has ended is noticed by `run`, which ends the process.
-                let _ = self.follower.send(batch.records).await;
+                let _ = self.follower.send(batch.durable).await;
             }
         }
     }
@@ -320,6 +332,13 @@ impl Driver {
         }
     }
 
+    fn roomy(&mut self) -> Roomy<'_> {
+        Roomy {
+            journal: &mut self.journal,
+            room: &self.room,
+        }
+    }
+
     fn reply(&mut self, request: RequestId, answer: Result<Answer, RequestRefusal>) {
         if let Some(reply) = self.replies.remove(&request) {
             // Whoever asked may have gone away; the answer stands all the same.
@@ -328,7 +347,7 @@ impl Driver {
     }
 
     fn finish(mut self) -> Result<(), CoordinatorError> {
-        self.journal.commit()?;
+        self.roomy().write(Journal::commit)?;
         if let Some(done) = self.stop.take() {
             let _ = done.send(());
         }

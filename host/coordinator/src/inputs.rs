@@ -104,6 +104,23 @@ impl InputSets {
         &self.store
     }
 
+    /// Says that a job is to be made of an input set: nobody removes its file while that lasts. Blocks.
+    pub(crate) fn claim(&self, root: &Digest) -> Result<(), InputError> {
+        match self.store.claim(root)? {
+            Some(_) => Ok(()),
+            None => {
+                // Its index may have outlived it.
+                self.forget(root);
+                Err(StoreError::NotFound(*root).into())
+            }
+        }
+    }
+
+    /// Lets go of a set whose file was removed.
+    pub(crate) fn forget(&self, root: &Digest) {
+        self.lock().sets.remove(root);
+    }
+
     /// An input set by its root. Its file is read once, however many ask at the same time.
     pub(crate) async fn open(&self, root: Digest) -> Result<Arc<OpenSet>, InputError> {
         let cell = {

@@ -51,6 +51,13 @@ pub(crate) struct Metrics {
     pub(crate) missed_events: Counter,
     /// Starts of the local host.
     pub(crate) local_starts: Counter,
+    /// Blobs and input sets that nobody needed and that were removed, and their bytes.
+    pub(crate) files_removed: Counter,
+    pub(crate) file_bytes_removed: Counter,
+    /// Files that were found damaged.
+    pub(crate) files_damaged: Counter,
+    /// Looks at every file for those that nobody needs.
+    pub(crate) sweeps: Counter,
     /// The listeners, which count by themselves.
     listeners: Mutex<Vec<ListenWatch>>,
 }
@@ -187,6 +194,26 @@ impl Metrics {
                 "local_host_starts_total",
                 "Starts of the local host.",
                 &self.local_starts,
+            ),
+            (
+                "files_removed_total",
+                "Blobs and input sets removed because nobody needed them.",
+                &self.files_removed,
+            ),
+            (
+                "file_bytes_removed_total",
+                "Their bytes.",
+                &self.file_bytes_removed,
+            ),
+            (
+                "files_damaged_total",
+                "Files that were found damaged.",
+                &self.files_damaged,
+            ),
+            (
+                "sweeps_total",
+                "Looks at every file for those that nobody needs.",
+                &self.sweeps,
             ),
         ] {
             out.counter(name, help, counter.get());

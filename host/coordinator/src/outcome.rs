@@ -57,12 +57,13 @@ pub(crate) async fn check(
     }
 }
 
-/// Whether the bytes are here, wherever they were to be.
+/// Whether the bytes are here, wherever they were to be. If they are, they stay until core has heard of
+/// them.
 pub(crate) async fn is_stored(shell: &Arc<Shell>, body: &Body) -> bool {
     let Body::Blob(blob) = body else {
         return true;
     };
     let (store, blob) = (shell.blobs.clone(), *blob);
-    let found = tokio::task::spawn_blocking(move || store.len_of(&blob.digest)).await;
+    let found = tokio::task::spawn_blocking(move || store.claim(&blob.digest)).await;
     matches!(found, Ok(Ok(Some(len))) if len == blob.len)
 }

@@ -1,8 +1,11 @@
 //! Start, life and end of a coordinator.
 
+mod collect;
 mod folded;
+mod gently;
 mod housekeeping;
 mod open;
+mod scrub;
 mod snapshots;
 
 pub(crate) use folded::views_of;
@@ -33,6 +36,7 @@ use crate::driver::{self, Action, Driver, DriverParts, FOLLOWER_BATCHES_MAX};
 use crate::error::CoordinatorError;
 use crate::metrics::Metrics;
 use crate::nodes::Connections;
+use crate::scrubs::Scrubs;
 use crate::shell::Shell;
 use crate::tables::{Keeper, Source};
 use crate::troubles::Troubles;
@@ -172,6 +176,7 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         actions,
         follower: to_follower,
         metrics: Arc::clone(&metrics),
+        room: Arc::clone(&opened.room),
     })?;
     let mut follower = JoinSet::new();
     follower.spawn(Arc::clone(&views).follow(durable));
@@ -203,6 +208,8 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         tables,
         journal,
         snapshots: opened.snapshots,
+        room: opened.room,
+        scrubs: Scrubs::default(),
         blobs: opened.blobs,
         inputs: opened.inputs,
         releases: opened.releases,
@@ -223,6 +230,8 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     let (bound, identity) = listen(&shell, &mut parts)?;
     parts.spawn(housekeeping::keep(Arc::clone(&shell), identity));
     parts.spawn(snapshots::keep(Arc::clone(&shell)));
+    parts.spawn(collect::keep(Arc::clone(&shell)));
+    parts.spawn(scrub::keep(Arc::clone(&shell)));
     if let Some(local_host) = shell.config.local_host.clone() {
         let router = api::router(Arc::clone(&shell));
         parts.spawn(local::supervise(Arc::clone(&shell), local_host, router));

@@ -23,6 +23,8 @@ use crate::metrics::Metrics;
 use crate::nodes::Connections;
 use crate::releases::{KnownRelease, ReleaseProblem, Releases};
 use crate::tables::{Picked, Tables, TablesError};
+use crate::room::Room;
+use crate::scrubs::Scrubs;
 use crate::troubles::Troubles;
 use crate::trust::{Held, Trusted};
 use crate::views::{TaskView, Views};
@@ -42,6 +44,8 @@ pub(crate) struct Shell {
     pub(crate) tables: Arc<Tables>,
     pub(crate) journal: Reader,
     pub(crate) snapshots: Snapshots,
+    pub(crate) room: Arc<Room>,
+    pub(crate) scrubs: Scrubs,
     pub(crate) blobs: BlobStore,
     pub(crate) inputs: InputSets,
     pub(crate) releases: Releases,
@@ -132,6 +136,19 @@ impl Shell {
             Ok(None) => Err(FactsError::Component(StoreError::NotFound(component))),
             Err(error) => Err(FactsError::Component(error)),
         }
+    }
+
+    /// Looks again at files that were damaged: one that is there again, or that nobody needs, is no trouble.
+    pub(crate) fn look_at_damaged(&self) {
+        self.troubles.forget_damaged(|digest| {
+            let (blob, set) = {
+                let state = self.views.read();
+                let references = &state.references;
+                (references.needs_blob(digest), references.needs_set(digest))
+            };
+            let there = |store: &BlobStore| matches!(store.len_of(digest), Ok(Some(_)));
+            (blob && !there(&self.blobs)) || (set && !there(self.inputs.store()))
+        });
     }
 
     /// Looks again at jobs whose files were not there, and offers them again once they are.

@@ -15,6 +15,9 @@ use crate::shell::FactsError;
 /// Jobs of which the trouble is remembered: each is found again at its next lease.
 const JOBS_MAX: usize = 1_024;
 
+/// Damaged files that are remembered: with more the disk is to be replaced, and the log names them all.
+const DAMAGED_MAX: usize = 256;
+
 /// Troubles of our own disk and of the local host. Nothing here is journaled: a new start finds them
 /// again.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ pub(crate) struct Troubles {
     unreadable: Mutex<BTreeMap<JobId, Unreadable>>,
     /// Why the local host takes no work.
     local: Mutex<Option<ErrorBody>>,
+    /// Files that were found damaged and are needed. The journal stands under no digest.
+    damaged: Mutex<BTreeMap<Digest, ErrorBody>>,
 }
 
 #[derive(Debug)]
@@ -91,6 +96,29 @@ impl Troubles {
         ))
     }
 
+    /// A file that is needed was found damaged.
+    pub(crate) fn is_damaged(&self, digest: Digest, trouble: ErrorBody) {
+        let mut damaged = lock(&self.damaged);
+        if damaged.len() < DAMAGED_MAX {
+            damaged.insert(digest, trouble);
+        }
+    }
+
+    /// Forgets damaged files of which `lasts` says that they are no trouble any more.
+    pub(crate) fn forget_damaged(&self, lasts: impl Fn(&Digest) -> bool) {
+        let known: Vec<_> = lock(&self.damaged).keys().copied().collect();
+        for digest in known {
+            if digest != Digest::default() && !lasts(&digest) {
+                lock(&self.damaged).remove(&digest);
+            }
+        }
+    }
+
+    /// Files that are damaged, are needed and were not replaced.
+    pub(crate) fn of_files(&self) -> Vec<ErrorBody> {
+        lock(&self.damaged).values().cloned().collect()
+    }
+
     /// The local host takes no work, or does again. True if that is news.
     pub(crate) fn set_local(&self, trouble: Option<ErrorBody>) -> bool {
         let mut local = lock(&self.local);
@@ -150,6 +178,27 @@ pub(crate) fn unreadable(error: &FactsError, data: &Path) -> ErrorBody {
             operator("work-unreadable", message, RESTORE.to_owned())
         }
     }
+}
+
+/// A file is not what its name says; it was set aside.
+pub(crate) fn damaged(error: &StoreError, aside: &Path) -> ErrorBody {
+    operator(
+        "file-damaged",
+        format!("{error}; it is {} now", aside.display()),
+        "put the file back from a backup under its old name, or upload it again; and look at the disk"
+            .to_owned(),
+    )
+}
+
+/// The journal is not what it was.
+pub(crate) fn journal_damaged(error: &StoreError) -> ErrorBody {
+    operator(
+        "journal-damaged",
+        error.to_string(),
+        "stop the coordinator, put this file of the journal back from a backup, and start it again; \
+         until then it goes on from what is in memory"
+            .to_owned(),
+    )
 }
 
 /// The local host has seen a newer life of this realm than ours.

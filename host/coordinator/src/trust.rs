@@ -314,6 +314,9 @@ impl Shell {
         if open && status.trouble.is_none() && !state.nodes.iter().any(NodeView::may_work) {
             status.trouble = self.troubles.of_local();
         }
+        if open && status.trouble.is_none() && self.room.is_full() {
+            status.trouble = self.room.trouble();
+        }
         status
     }
 }

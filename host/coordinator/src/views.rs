@@ -2,6 +2,7 @@
 
 mod job;
 mod node;
+mod references;
 mod show;
 mod state;
 mod task;
@@ -9,8 +10,8 @@ mod task;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use hearth_wire::Seq;
 use hearth_wire::api::JobEvent;
+use hearth_wire::{Digest, Seq};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::driver::Durable;
@@ -76,6 +77,12 @@ impl Views {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The states of checkpoints that were let go since this was asked last.
+    pub(crate) fn take_let_go(&self) -> Vec<Digest> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.references.take_let_go()
+    }
+
     /// Waits until record `wanted` is shown.
     pub(crate) async fn wait_for(&self, wanted: Seq) -> Result<(), NotYet> {
         let mut seq = self.seq.subscribe();
@@ -116,9 +123,11 @@ impl Views {
             let mut news = self.has_listeners().then(Vec::new);
             let seq = {
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                for (entry, record) in &batch {
+                for (entry, record) in &batch.records {
                     state.apply(*entry, record, &mut news);
                 }
+                let holds = batch.holds.iter();
+                holds.for_each(|effect| state.references.apply(effect));
                 // Before anybody can see that they are away.
                 let changes = state.take_changes();
                 self.tables.hand_over(changes, state.seq);

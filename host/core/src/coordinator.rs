@@ -24,7 +24,7 @@ use crate::queue::Owners;
 use crate::shape::Fits;
 use crate::step::JobProgress;
 use crate::time::Timers;
-use crate::{Config, Event, Step, Violation};
+use crate::{Config, Effect, Event, Step, Violation};
 
 /// The owner of all state: jobs, nodes, attempts, and the indices by which they find each other.
 ///
@@ -148,10 +148,26 @@ impl Coordinator {
     /// [`ReplayError`] if the record does not follow from those before it. The state is then of no
     /// further use.
     pub fn replay(&mut self, record: &Record) -> Result<(), ReplayError> {
+        self.replay_telling(record, |_| {})
+    }
+
+    /// As [`Coordinator::replay`], and `told` hears for whom the record holds blobs or lets them go: of
+    /// all effects those that whoever keeps files needs of the past too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Coordinator::replay`].
+    pub fn replay_telling(
+        &mut self,
+        record: &Record,
+        told: impl FnMut(&Effect),
+    ) -> Result<(), ReplayError> {
         self.fold(record).map_err(|problem| ReplayError {
             seq: Seq(self.seq.0 + 1),
             problem,
         })?;
+        let effects = self.out.effects.iter();
+        effects.filter(|effect| effect.keeps_blobs()).for_each(told);
         self.out.clear();
         Ok(())
     }

@@ -142,6 +142,11 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Whether it says which blobs are kept.
+    pub fn keeps_blobs(&self) -> bool {
+        matches!(self, Self::BlobHeld { .. } | Self::BlobsReleased { .. })
+    }
+
     /// Whether the effect says nothing about state, so that it need not wait for any record.
     /// These are refusals for what the request itself says. All others rest on jobs, releases or nodes
     /// of which the record may not be durable yet, so that a crash could take back what was told.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use hearth_coordinator::CoordinatorConfig;
 use hearth_net::shutdown::GRACE_MAX;
-use hearth_wire::limits::OPEN_TASKS_MAX;
+use hearth_wire::limits::{IDEMPOTENCY_KEYS_MAX, OPEN_TASKS_MAX};
 use hearth_wire::{KeyId, ReleaseId, TaskType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,10 @@ pub(crate) struct CoordinatorFile {
     pub(crate) open_tasks_per_author: u64,
     pub(crate) submissions_per_second: u32,
     pub(crate) blob_gib_max: u64,
+    pub(crate) disk_reserve_mib: u64,
+    pub(crate) ballast_mib: u64,
+    pub(crate) ended_jobs_max: usize,
+    pub(crate) unused_files_hours: u64,
     pub(crate) shutdown_seconds: u64,
     pub(crate) default_releases: BTreeMap<TaskType, ReleaseId>,
 }
@@ -57,6 +61,10 @@ impl Default for CoordinatorFile {
             open_tasks_per_author: config.open_tasks_per_author,
             submissions_per_second: config.submissions_per_second,
             blob_gib_max: config.blob_bytes_max >> 30,
+            disk_reserve_mib: config.disk_reserve_bytes >> 20,
+            ballast_mib: config.ballast_bytes >> 20,
+            ended_jobs_max: config.ended_jobs_max,
+            unused_files_hours: config.unused_files_kept.as_secs() / 3_600,
             shutdown_seconds: config.shutdown_grace.as_secs(),
             default_releases: BTreeMap::new(),
         }
@@ -79,6 +87,14 @@ impl CoordinatorFile {
             1..=1_000_000,
         )?;
         within("blob_gib_max", self.blob_gib_max, DISK_GIB)?;
+        within("disk_reserve_mib", self.disk_reserve_mib, RESERVE_MIB)?;
+        within("ballast_mib", self.ballast_mib, BALLAST_MIB)?;
+        within(
+            "ended_jobs_max",
+            self.ended_jobs_max,
+            1..=IDEMPOTENCY_KEYS_MAX,
+        )?;
+        within("unused_files_hours", self.unused_files_hours, UNUSED_HOURS)?;
         within("shutdown_seconds", self.shutdown_seconds, GRACE_SECONDS)
     }
 }
@@ -89,6 +105,12 @@ const CORES_MAX: u16 = 1_024;
 const MEMORY_MIB: RangeInclusive<u64> = 64..=16 << 20;
 /// Up to a pebibyte.
 const DISK_GIB: RangeInclusive<u64> = 1..=1 << 20;
+/// None at all to a tebibyte, which is a twentieth of a large disk.
+const RESERVE_MIB: RangeInclusive<u64> = 0..=1 << 20;
+/// None at all to what a busy journal takes in a day.
+const BALLAST_MIB: RangeInclusive<u64> = 0..=64 << 10;
+/// A day, since whoever uploads may submit tomorrow, to a year.
+const UNUSED_HOURS: RangeInclusive<u64> = 24..=366 * 24;
 /// None at all to the longest that a shutdown waits.
 const GRACE_SECONDS: RangeInclusive<u64> = 0..=GRACE_MAX.as_secs();
 
@@ -121,6 +143,10 @@ pub(crate) fn coordinator_template(listen: SocketAddr) -> String {
         open_tasks_per_author,
         submissions_per_second,
         blob_gib_max,
+        disk_reserve_mib,
+        ballast_mib,
+        ended_jobs_max,
+        unused_files_hours,
         shutdown_seconds,
         default_releases: _,
     } = CoordinatorFile::default();
@@ -151,6 +177,16 @@ listen = [\"{listen}\"]
 
 # Disk for components, inputs and outputs, GiB.
 # blob_gib_max = {blob_gib_max}
+
+# Disk that stays free, MiB: with less, new work is refused and what runs goes on. And disk that is kept
+# taken, MiB, to be given up when a write of the journal does not fit; 0 for none.
+# disk_reserve_mib = {disk_reserve_mib}
+# ballast_mib = {ballast_mib}
+
+# Jobs that have ended and stay in the list, with their outputs; the first to end goes first. And how long
+# an uploaded file stays that no job needs, hours since somebody last asked for it.
+# ended_jobs_max = {ended_jobs_max}
+# unused_files_hours = {unused_files_hours}
 
 # How long a shutdown waits for what is under way.
 # shutdown_seconds = {shutdown_seconds}

@@ -140,6 +140,10 @@ fn configuration(
     config.open_tasks_per_author = file.open_tasks_per_author;
     config.submissions_per_second = file.submissions_per_second;
     config.blob_bytes_max = file.blob_gib_max.saturating_mul(1 << 30);
+    config.disk_reserve_bytes = file.disk_reserve_mib << 20;
+    config.ballast_bytes = file.ballast_mib << 20;
+    config.ended_jobs_max = file.ended_jobs_max;
+    config.unused_files_kept = Duration::from_secs(file.unused_files_hours * 3_600);
     config.shutdown_grace = Duration::from_secs(file.shutdown_seconds);
     config.announce = file.announce;
     config.trust_journal_end = args.trust_journal_end;

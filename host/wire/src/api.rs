@@ -19,6 +19,7 @@ pub use job::{
 };
 pub use node::{
     Health, ModeReport, ModeSwitch, NodeList, NodeState, NodeStatus, PerformanceMetrics, Revoked,
+    Scrub,
 };
 pub use result::{
     CLIENT, OutputEncoding, ProcessingResult, ResultBody, ResultMetadata, ResultPage, TaskState,

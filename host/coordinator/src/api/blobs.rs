@@ -24,7 +24,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let max = match caller.role {
+    let (max, store) = match caller.role {
         Role::Node => {
             // An output or a checkpoint: only of work that it has.
             if !shell.views.read().has_lease(caller.node) {
@@ -32,16 +32,17 @@ pub(super) async fn put(
                     "a node uploads only while it has a lease",
                 ));
             }
-            limits::OUTPUT_BYTES_MAX.max(limits::CHECKPOINT_BYTES_MAX)
+            let max = limits::OUTPUT_BYTES_MAX.max(limits::CHECKPOINT_BYTES_MAX);
+            (max, shell.blobs.urgent())
         }
-        _ => limits::BLOB_BYTES_MAX,
+        _ => (limits::BLOB_BYTES_MAX, shell.blobs.clone()),
     };
     let name = PartialName {
         owner: caller.owner.0,
         blob: digest,
     };
     let part = Part::of(&headers)?;
-    let received = upload::receive(shell.blobs.clone(), name, part, max, body).await?;
+    let received = upload::receive(store, name, part, max, body).await?;
     match received {
         Received::More(offset) => Ok(upload::progress(offset)),
         Received::All(partial) => {

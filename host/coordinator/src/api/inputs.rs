@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::extract::{Named, Path, Query};
 use super::upload::{self, Part, Received};
 use super::{Caller, Problem, Shared, blocking, content};
+use crate::inputs::InputError;
 use crate::shell::Shell;
 
 /// Reading an input set in pieces of this size to check it.
@@ -119,16 +120,19 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let task = TaskId { job, index };
-    let inputs = {
+    let found = {
         let state = shell.views.read();
         let view = state.jobs.get(&job).filter(|view| match caller.role {
             Role::Node => state.holders(task).any(|node| node == caller.node),
             _ => caller.may_read(view),
         });
-        view.map(|view| view.spec.inputs.clone())
+        view.map(|view| (view.spec.inputs.clone(), view.ended.is_some()))
     };
-    let inputs = inputs.ok_or_else(|| Problem::not_found(format!("input of {task}")))?;
-    let set = shell.inputs.open(inputs.root).await?;
+    let (inputs, ended) = found.ok_or_else(|| Problem::not_found(format!("input of {task}")))?;
+    let set = match shell.inputs.open(inputs.root).await {
+        Err(InputError::Store(StoreError::NotFound(_))) if ended => return Err(removed(job)),
+        other => other?,
+    };
     let (offset, length) = set.place(index)?;
     Ok(content::of_file(
         &headers,
@@ -137,6 +141,15 @@ pub(super) async fn get(
         length.into(),
         &inputs.media_type,
     ))
+}
+
+fn removed(job: JobId) -> Problem {
+    Problem::client(
+        StatusCode::GONE,
+        "inputs-removed",
+        format!("{job} has ended, and its inputs were removed since"),
+        "its results are still here; the inputs are where they were uploaded from",
+    )
 }
 
 /// Stores an input set that is in memory.
@@ -150,7 +163,7 @@ pub(super) async fn store_small(
     let root = inputs.root;
     let known = {
         let store = store.clone();
-        blocking(move || store.len_of(&root)).await??
+        blocking(move || store.claim(&root)).await??
     };
     if known.is_some() {
         return Ok(inputs);

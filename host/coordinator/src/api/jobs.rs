@@ -118,26 +118,40 @@ pub(super) async fn accept(
             "wait a second, or put more inputs into one job",
         ));
     }
-    let known = {
-        let shell = Arc::clone(shell);
-        super::blocking(move || {
-            let known = shell.releases.get(release)?;
-            let judged = shell.trusted().judge(release, &known.release, unix_now());
-            judged.map_err(ReleaseProblem::from)
-        })
-        .await?
-    };
-    known?;
-    let set = shell.inputs.open(inputs.root).await?;
-    set.index
-        .matches(&inputs)
-        .map_err(|error| Problem::bad_request("inputs-mismatch", error.to_string()))?;
     let spec = JobSpec {
         release,
         inputs,
         owner: caller.owner,
         options,
     };
+    let earlier = earlier(shell, &spec);
+    let is_new = earlier.is_none();
+    let root = spec.inputs.root;
+    let known = {
+        let shell = Arc::clone(shell);
+        super::blocking(move || {
+            // What was accepted before is only told again, which takes no room.
+            if is_new {
+                shell.room.for_new_work()?;
+            }
+            let known = shell.releases.get(release)?;
+            let judged = shell.trusted().judge(release, &known.release, unix_now());
+            judged.map_err(ReleaseProblem::from)?;
+            Ok::<_, Problem>(())
+        })
+        .await?
+    };
+    known?;
+    let claimer = Arc::clone(shell);
+    match super::blocking(move || claimer.inputs.claim(&root)).await? {
+        Ok(()) => {}
+        // The inputs of a job that has ended were removed since.
+        Err(error) => return earlier.flatten().ok_or_else(|| error.into()),
+    }
+    let set = shell.inputs.open(root).await?;
+    set.index
+        .matches(&spec.inputs)
+        .map_err(|error| Problem::bad_request("inputs-mismatch", error.to_string()))?;
     let answer = shell
         .driver
         .ask(|request| match hold {
@@ -166,6 +180,20 @@ pub(super) async fn accept(
             "{other:?} as answer to a submission"
         ))),
     }
+}
+
+/// Whether a job was made with this key before, and the answer to that if it asked for the same.
+fn earlier(shell: &Shell, spec: &JobSpec) -> Option<Option<JobAccepted>> {
+    let key = spec.options.idempotency_key.as_deref()?;
+    let state = shell.views.read();
+    let (job, view) = state.by_key(spec.owner, key)?;
+    let same = view.spec == *spec;
+    Some(same.then(|| JobAccepted {
+        job,
+        seq: state.seq,
+        tasks: view.spec.inputs.count,
+        existing: true,
+    }))
 }
 
 pub(super) async fn list(

@@ -13,6 +13,7 @@ use crate::driver::Stopped;
 use crate::inputs::InputError;
 use crate::releases::ReleaseProblem;
 use crate::tables::TablesError;
+use crate::room::NoRoom;
 use crate::views::{NotYet, OutcomeError};
 
 /// Why a request was not carried out, who is to blame and what to do.
@@ -344,6 +345,19 @@ impl From<ReleaseProblem> for Problem {
             ),
             ReleaseProblem::Store(other) => other.into(),
         }
+    }
+}
+
+impl From<NoRoom> for Problem {
+    /// One code for those who submit, whatever the operator is told beside.
+    fn from(error: NoRoom) -> Self {
+        let ErrorBody { message, next, .. } = error.trouble();
+        Self::operator(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "disk-nearly-full",
+            message,
+            &next,
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use hearth_wire::api::{Health, Invitation, InvitationRequest};
+use hearth_wire::api::{Health, Invitation, InvitationRequest, Scrub};
 use hearth_wire::{Role, limits};
 
 use super::{Problem, Shared, blocking, read_json};
@@ -51,6 +51,9 @@ pub(super) async fn health(State(shell): Shared) -> Json<Health> {
     } else {
         "ok"
     };
+    let looker = Arc::clone(&shell);
+    let trouble = blocking(move || looker.room.trouble()).await.ok().flatten();
+    let trouble = trouble.or_else(|| shell.troubles.of_files().into_iter().next());
     Json(Health {
         status: status.to_owned(),
         realm: shell.realm,
@@ -58,20 +61,31 @@ pub(super) async fn health(State(shell): Shared) -> Json<Health> {
         seq: shell.views.seq(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         local_node: shell.config.local_host.as_ref().map(|_| shell.local_node),
+        trouble,
     })
+}
+
+pub(super) async fn scrub(State(shell): Shared) -> (StatusCode, Json<Scrub>) {
+    shell.scrubs.ask();
+    (StatusCode::ACCEPTED, scrubs(State(shell)).await)
+}
+
+pub(super) async fn scrubs(State(shell): Shared) -> Json<Scrub> {
+    Json(shell.scrubs.shown(shell.troubles.of_files()))
 }
 
 pub(super) async fn metrics(State(shell): Shared) -> impl IntoResponse {
     let mut out = Exposition::default();
     shell.metrics.write(&mut out);
     shell.tables.write(&mut out);
-    let (totals, report, live, seq) = {
+    let (totals, report, live, seq, needed) = {
         let state = shell.views.read();
         (
             state.totals,
             state.mode_report(),
             state.live_count(),
             state.seq,
+            state.references.count(),
         )
     };
     out.counter("jobs_total", "Jobs accepted.", totals.jobs);
@@ -132,6 +146,12 @@ pub(super) async fn metrics(State(shell): Shared) -> impl IntoResponse {
         "Bytes of input sets.",
         shell.inputs.store().used_bytes(),
     );
+    out.gauge(
+        "files_needed",
+        "Blobs and input sets that some release, job or task needs.",
+        needed as u64,
+    );
+    shell.room.write(&mut out);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, out.finish())
 }

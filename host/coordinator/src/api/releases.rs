@@ -23,7 +23,7 @@ pub(super) async fn add(
     let verified = blocking(move || adder.releases.add(&bytes, &trust, unix_now())).await??;
     let component = verified.manifest.component;
     let store = shell.blobs.clone();
-    let stored = blocking(move || store.len_of(&component.digest)).await??;
+    let stored = blocking(move || store.claim(&component.digest)).await??;
     if stored != Some(component.len) {
         return Err(Problem::client(
             StatusCode::CONFLICT,

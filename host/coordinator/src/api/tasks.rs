@@ -48,7 +48,7 @@ pub(super) async fn submit(
     // A deadline is a moment here and a time from the submission in core: what is posted again gets
     // the time that it had, or it would be taken for something else.
     if let Some(key) = &options.idempotency_key
-        && let Some(earlier) = shell.views.read().by_key(caller.owner, key)
+        && let Some((_, earlier)) = shell.views.read().by_key(caller.owner, key)
         && earlier.spec.options.deadline_millis.is_some() == options.deadline_millis.is_some()
     {
         options.deadline_millis = earlier.spec.options.deadline_millis;

@@ -178,7 +178,8 @@ pub(super) fn progress(offset: u64) -> Response {
 /// Answer to `HEAD`: complete, begun, or not there.
 pub(super) async fn state(store: BlobStore, name: PartialName) -> Result<Response, Problem> {
     let (complete, partial) = blocking(move || {
-        let complete = store.len_of(&name.blob);
+        // Whoever hears that it is there counts on it.
+        let complete = store.claim(&name.blob);
         complete.map(|complete| (complete, store.partial_offset(&name)))
     })
     .await??;

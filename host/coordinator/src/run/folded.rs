@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hearth_core::{Config, Coordinator, RestoreError};
+use hearth_core::{Config, Coordinator, Effect, RestoreError};
 use hearth_identity::Redemptions;
 use hearth_store::{Entry, Reader};
 use hearth_wire::codec::{self, DecodeError};
@@ -70,7 +70,9 @@ impl Folded {
                 seq: entry.seq,
                 source,
             })?;
-        self.core.replay(&record)?;
+        let references = &mut self.state.references;
+        let told = |effect: &Effect| references.apply(effect);
+        self.core.replay_telling(&record, told)?;
         if let Fact::Shell(bytes) = &record.fact
             && let Ok(ShellFact::Redeemed(redemption)) = ShellFact::decode(bytes)
         {

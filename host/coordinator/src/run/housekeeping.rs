@@ -33,6 +33,12 @@ pub(super) async fn keep(shell: Arc<Shell>, identity: Identity) {
         }
         look_at_policy(&shell).await;
         shell.look_at_unreadable().await;
+        let looker = Arc::clone(&shell);
+        let _ = tokio::task::spawn_blocking(move || {
+            looker.room.look();
+            looker.look_at_damaged();
+        })
+        .await;
         if walls.stepped() {
             anchor(&shell).await;
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hearth_core::{Config, Coordinator, Event};
 use hearth_store::{
-    BlobConfig, BlobStore, DirLock, Entry, Indexes, Journal, JournalConfig, Snapshots, StoreError,
+    Ballast, BlobConfig, BlobStore, DirLock, Entry, Indexes, Journal, JournalConfig, Snapshots,
+    StoreError,
 };
 use hearth_wire::{RealmId, codec};
 
@@ -19,6 +20,7 @@ use crate::fact::ShellFact;
 use crate::inputs::InputSets;
 use crate::releases::Releases;
 use crate::tables::Tables;
+use crate::room::{Room, Roomy};
 use crate::views::State;
 
 /// Bytes of all releases: core's limit of releases, a few KiB each.
@@ -33,6 +35,7 @@ pub(super) struct Opened {
     pub(super) tables: Tables,
     pub(super) members: Members,
     pub(super) snapshots: Snapshots,
+    pub(super) room: Arc<Room>,
     pub(super) blobs: BlobStore,
     pub(super) inputs: InputSets,
     pub(super) releases: Releases,
@@ -45,15 +48,20 @@ pub(super) fn open(
     realm: RealmId,
 ) -> Result<Opened, CoordinatorError> {
     let lock = DirLock::acquire(data)?;
+    let ballast = Ballast::open(&lock, config.ballast_bytes)?;
+    // Outputs of what runs may have what is in reserve, but not all of what the journal may yet need.
+    let for_journal = config.disk_reserve_bytes.min(config.ballast_bytes / 2);
     let store = |name, quota_bytes| {
         let config = BlobConfig {
             quota_bytes,
             reserve_bytes: config.disk_reserve_bytes,
+            urgent_reserve_bytes: for_journal,
             ..BlobConfig::default()
         };
         BlobStore::open(&lock, name, config)
     };
     let blobs = store("blobs", config.blob_bytes_max)?;
+    let room = Room::new(ballast, blobs.clone(), config.disk_reserve_bytes);
     let inputs = InputSets::new(store("inputs", config.blob_bytes_max)?);
     let releases = Releases::new(store("releases", RELEASES_BYTES_MAX)?);
     let snapshots = Snapshots::open(&lock, realm, config.disk_reserve_bytes)?;
@@ -99,8 +107,9 @@ pub(super) fn open(
         tracing::info!(seconds = ended, "the journal's newest record is this old");
     }
     let clock = Clock::starting_at(core.now().plus(away));
-    begin(&mut core, clock, &mut journal, &mut state)?;
+    begin(&mut core, clock, &mut journal, &mut state, &room)?;
     tables.hand_over(state.take_changes(), state.seq);
+    room.look();
     Ok(Opened {
         core,
         clock,
@@ -109,6 +118,7 @@ pub(super) fn open(
         tables,
         members,
         snapshots,
+        room,
         blobs,
         inputs,
         releases,
@@ -119,6 +129,7 @@ pub(super) fn open(
 pub(super) fn core_config(config: &CoordinatorConfig) -> Config {
     Config {
         owner_tasks_max: config.open_tasks_per_author,
+        closed_jobs_max: config.ended_jobs_max,
         ..Config::default()
     }
 }
@@ -129,6 +140,7 @@ fn begin(
     clock: Clock,
     journal: &mut Journal,
     state: &mut State,
+    room: &Room,
 ) -> Result<(), StoreError> {
     // The standard library seeds its hashers from the system's randomness.
     let incarnation = RandomState::new().build_hasher().finish();
@@ -144,16 +156,22 @@ fn begin(
             bytes: anchor.encode(),
         },
     ];
-    // Effects at this point could only be for sessions, and there are none.
-    let records: Vec<_> = events
-        .into_iter()
-        .flat_map(|event| core.handle(now, event).records)
-        .collect();
+    let mut records = Vec::new();
+    let mut effects = Vec::new();
+    for event in events {
+        let step = core.handle(now, event);
+        records.extend(step.records);
+        effects.extend(step.effects);
+    }
     let encoded: Vec<_> = records.iter().map(codec::encode).collect();
-    let entries = journal.append(&encoded)?;
-    journal.commit()?;
+    let mut roomy = Roomy { journal, room };
+    let entries = roomy.write(|journal| journal.append(&encoded))?;
+    roomy.write(Journal::commit)?;
     for (entry, record) in entries.into_iter().zip(records) {
         state.apply(entry, &Arc::new(record), &mut None);
     }
+    // Others at this point could only be for sessions, and there are none.
+    let holds = effects.iter().filter(|effect| effect.keeps_blobs());
+    holds.for_each(|effect| state.references.apply(effect));
     Ok(())
 }

@@ -9,14 +9,13 @@ use hearth_wire::RealmId;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::folded::Folded;
+use super::gently::gently;
 use super::open::core_config;
 use crate::error::CoordinatorError;
 use crate::shell::Shell;
 
 /// How long nothing is tried after a failure.
 const PERIODS_AFTER_FAILURE: u32 = 30;
-/// How much less of a processor a snapshot gets than the work.
-const NICE: i32 = 10;
 
 /// The newest state that can be gone on from: of the newest snapshot that is usable, or of none.
 pub(super) fn newest(
@@ -64,22 +63,11 @@ pub(super) async fn keep(shell: Arc<Shell>) {
     }
 }
 
-/// On a thread of its own, since its niceness stays with it.
 fn save_gently(shell: &Shell) -> Result<(), CoordinatorError> {
-    let Some(end) = due(shell)? else {
-        return Ok(());
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("hearth-snapshot".to_owned());
-        let work = thread.spawn_scoped(scope, || {
-            let own = rustix::thread::gettid();
-            // Where it is refused, the snapshot is as quick as the rest.
-            let _ = rustix::process::setpriority_process(Some(own), NICE);
-            save(shell, end)
-        });
-        let ended = work.map_err(CoordinatorError::Thread)?.join();
-        ended.unwrap_or(Err(CoordinatorError::Ended("snapshot")))
-    })
+    match due(shell)? {
+        Some(end) => gently("snapshot", || save(shell, end)),
+        None => Ok(()),
+    }
 }
 
 /// The newest point at which a snapshot may stand, if the journal has grown behind the newest snapshot by

@@ -40,9 +40,18 @@ pub(super) async fn check(
             place.insert(shell.job_facts(job).await.ok());
         }
         let facts = jobs.get(&job).and_then(Option::as_ref);
-        if let Err(problem) = fits(shell, facts, engine, &report).await {
-            let attempt = report.attempt;
-            return Err(refuse(shell, format!("report of {attempt}: {problem}")));
+        let mut outcome = report.outcome.clone();
+        match fits(shell, facts, engine, &report).await {
+            Ok(()) => {}
+            // Nobody waits for it any more, and it was uploaded so long ago that it was removed.
+            Err(Unfit::NotUploaded) if shell.views.read().live(report.attempt).is_none() => {
+                let text = "the output came so long before the report that it was removed";
+                outcome = Outcome::Inconclusive(Inconclusive::HostFault(text.to_owned()));
+            }
+            Err(problem) => {
+                let attempt = report.attempt;
+                return Err(refuse(shell, format!("report of {attempt}: {problem}")));
+            }
         }
         if let Some(facts) = facts
             && matches!(
@@ -55,7 +64,7 @@ pub(super) async fn check(
         checked.push(ReportIn {
             attempt: report.attempt,
             task: report.task,
-            outcome: report.outcome,
+            outcome,
             fuel_used: report.fuel_used,
             run_micros: report.run_micros,
         });

@@ -70,6 +70,7 @@ pub(super) fn config(realm: &Path) -> CoordinatorConfig {
     let mut config = CoordinatorConfig::new(realm, vec!["127.0.0.1:0".parse().unwrap()]);
     config.shutdown_grace = Duration::from_secs(2);
     config.disk_reserve_bytes = 0;
+    config.ballast_bytes = 0;
     config
 }
 

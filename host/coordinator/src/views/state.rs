@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::JobView;
 use super::node::Nodes;
+use super::references::References;
 use super::task::{OWNER, Stage, TaskView};
 use crate::clock::WallTimes;
 use crate::fact::ShellFact;
@@ -62,6 +63,8 @@ pub(crate) struct State {
     /// What left, until somebody takes it.
     #[serde(skip)]
     changes: Vec<Change>,
+    /// Which files are needed. Folded beside the records from what core says of them.
+    pub(crate) references: References,
 }
 
 /// A report that may yet become the result of its task.
@@ -348,9 +351,9 @@ impl State {
     }
 
     /// The job that a key made.
-    pub(crate) fn by_key(&self, owner: KeyId, key: &str) -> Option<&JobView> {
-        let job = self.keys.get(&(owner, key.to_owned()))?;
-        self.jobs.get(job)
+    pub(crate) fn by_key(&self, owner: KeyId, key: &str) -> Option<(JobId, &JobView)> {
+        let job = *self.keys.get(&(owner, key.to_owned()))?;
+        Some((job, self.jobs.get(&job)?))
     }
 
     /// The job and task of a live attempt, and its node.

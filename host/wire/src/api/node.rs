@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ErrorBody;
 use crate::record::Mode;
 use crate::runner::Confinement;
 use crate::{Epoch, NodeId, RealmId, Seq};
@@ -131,6 +132,23 @@ pub struct Health {
     pub version: String,
     /// The coordinator's own local host, if it has one.
     pub local_node: Option<NodeId>,
+    /// Why new work is refused though it lives, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<ErrorBody>,
+}
+
+/// `GET /v1/scrub`, and the answer to `POST /v1/scrub`: whether the coordinator's files were looked
+/// through for damage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrub {
+    /// When the present one began, ISO 8601; none if none goes on.
+    pub running_since: Option<String>,
+    /// Bytes that it has read, or the last one.
+    pub bytes_read: u64,
+    /// When the last whole one ended in this life of the coordinator, ISO 8601.
+    pub last_ended: Option<String>,
+    /// Files that are damaged, are needed and were not replaced.
+    pub damaged: Vec<ErrorBody>,
 }
 
 /// Answer to `POST /v1/nodes/ID/revoke`.

@@ -5,6 +5,7 @@ use hearth_wire::api::{
     JobAccepted, JobCounts, JobList, JobState, JobStatus, Mode, ModeReport, ModeSwitch, NodeList,
     NodeShare, NodeState, NodeStatus, OutputEncoding, PerformanceMetrics, ProcessingResult,
     ProcessingTask, ReleaseAdded, ResultBody, ResultMetadata, ResultPage, ResultsMerged, Revoked,
+    Scrub,
     SubmitJob, TaskData, TaskPosted, TaskRequest, TaskState, TaskStatus,
 };
 use hearth_wire::runner::Confinement;
@@ -225,6 +226,13 @@ fn nodes() -> Vec<(&'static str, Value)> {
         seq: Seq(42),
         version: "0.1.0".to_owned(),
         local_node: Some(node()),
+        trouble: None,
+    };
+    let scrub = Scrub {
+        running_since: None,
+        bytes_read: 1 << 30,
+        last_ended: Some(WHEN.to_owned()),
+        damaged: Vec::new(),
     };
     let revoked = Revoked {
         node: node(),
@@ -235,6 +243,7 @@ fn nodes() -> Vec<(&'static str, Value)> {
         ("NodeList", show(&list)),
         ("ModeReport", show(&mode)),
         ("Health", show(&health)),
+        ("Scrub", show(&scrub)),
         ("Revoked", show(&revoked)),
     ]
 }

@@ -1,0 +1,185 @@
+//! Reads every file again, to find damage before somebody needs what is damaged.
+
+use std::io::BufReader;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hearth_store::{BlobStore, StoreError};
+use hearth_wire::{Digest, Seq, read_index};
+use tokio::time::sleep;
+
+use super::gently::gently;
+use crate::clock::unix_millis;
+use crate::error::CoordinatorError;
+use crate::shell::Shell;
+use crate::troubles;
+
+/// Not at the start itself: others want the disk then.
+const FIRST_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Bytes a second: a quarter of what a slow disk reads, so 64 GiB take an hour.
+const BYTES_PER_SECOND: u64 = 16 << 20;
+
+/// Shutdown is looked for as often while nothing is read.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Reading an input set in pieces of this size to check it.
+const READ_BUFFER_BYTES: usize = 256 << 10;
+
+/// Records of the journal that are read between two pauses.
+const RECORDS_PER_PAUSE: u64 = 256;
+
+/// Scrubs from time to time, and when somebody asks. Runs until shutdown.
+pub(super) async fn keep(shell: Arc<Shell>) {
+    let mut shutdown = shell.shutdown.clone();
+    let mut wait = FIRST_AFTER.min(shell.config.scrub_every);
+    loop {
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = shell.scrubs.asked() => {}
+            () = shutdown.requested() => return,
+        }
+        wait = shell.config.scrub_every;
+        let scrubber = Arc::clone(&shell);
+        shell.scrubs.begin(unix_millis());
+        let scrubbed = tokio::task::spawn_blocking(move || {
+            gently("scrub", || scrub(&scrubber)).inspect_err(|error: &CoordinatorError| {
+                tracing::error!(%error, "the files cannot be looked through");
+            })
+        });
+        let whole = matches!(scrubbed.await, Ok(Ok(true)));
+        shell.scrubs.end(whole.then(unix_millis));
+    }
+}
+
+/// Reads everything once; false if shutdown came first.
+fn scrub(shell: &Shell) -> Result<bool, CoordinatorError> {
+    let mut pace = Pace::new(shell);
+    let blobs = |digest: &Digest| shell.blobs.verify(digest);
+    let needs_blob = |digest: &Digest| shell.views.read().references.needs_blob(digest);
+    walk(shell, &mut pace, &shell.blobs, blobs, needs_blob)?;
+    let store = shell.inputs.store();
+    let sets = |root: &Digest| verify_set(store, root);
+    let needs_set = |root: &Digest| shell.views.read().references.needs_set(root);
+    walk(shell, &mut pace, store, sets, needs_set)?;
+    read_journal(shell, &mut pace)?;
+    Ok(!pace.is_over())
+}
+
+fn walk(
+    shell: &Shell,
+    pace: &mut Pace<'_>,
+    store: &BlobStore,
+    verify: impl Fn(&Digest) -> Result<(), StoreError>,
+    needed: impl Fn(&Digest) -> bool,
+) -> Result<(), CoordinatorError> {
+    let mut failed = None;
+    store.for_each(|blob| {
+        if failed.is_some() || pace.is_over() {
+            return;
+        }
+        let digest = blob.digest;
+        let found = match verify(&digest) {
+            // Removed since it was listed.
+            Ok(()) | Err(StoreError::NotFound(_)) => Ok(()),
+            // What cannot be read is as good as damaged: it is wanted from elsewhere.
+            Err(error) => set_aside(shell, store, &digest, &error, needed(&digest)),
+        };
+        failed = found.err();
+        shell.scrubs.read(blob.len);
+        pace.read(blob.len);
+    })?;
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn verify_set(store: &BlobStore, root: &Digest) -> Result<(), StoreError> {
+    let file = store.open_blob(root)?;
+    let damaged = |problem: String| StoreError::Damaged {
+        path: store.path_of(root),
+        offset: 0,
+        problem,
+    };
+    match read_index(BufReader::with_capacity(READ_BUFFER_BYTES, file.reader(0))) {
+        Ok(index) if index.root == *root => Ok(()),
+        Ok(_) => Err(damaged("not the inputs of this name".to_owned())),
+        Err(error) => Err(damaged(error.to_string())),
+    }
+}
+
+/// Takes the name from a damaged file, so that whoever has it can upload it again.
+fn set_aside(
+    shell: &Shell,
+    store: &BlobStore,
+    digest: &Digest,
+    error: &StoreError,
+    needed: bool,
+) -> Result<(), StoreError> {
+    let Some(aside) = store.set_aside(digest)? else {
+        return Ok(());
+    };
+    shell.inputs.forget(digest);
+    shell.metrics.files_damaged.inc();
+    let trouble = troubles::damaged(error, &aside);
+    tracing::error!(needed, "{trouble}");
+    if needed {
+        shell.troubles.is_damaged(*digest, trouble);
+    }
+    Ok(())
+}
+
+/// Reads the journal as a start without a snapshot would. Only a backup helps where it is damaged.
+fn read_journal(shell: &Shell, pace: &mut Pace<'_>) -> Result<(), CoordinatorError> {
+    let mut records = shell.journal.replay(Seq(1));
+    let (mut bytes, mut count) = (0, 0u64);
+    while !pace.is_over() {
+        match records.next_entry() {
+            Ok(Some((_, record))) => bytes += record.len() as u64,
+            Ok(None) => break,
+            Err(error @ StoreError::Damaged { .. }) => {
+                shell.metrics.files_damaged.inc();
+                let trouble = troubles::journal_damaged(&error);
+                tracing::error!("{trouble}");
+                shell.troubles.is_damaged(Digest::default(), trouble);
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        count += 1;
+        if count.is_multiple_of(RECORDS_PER_PAUSE) {
+            shell.scrubs.read(bytes);
+            pace.read(std::mem::take(&mut bytes));
+        }
+    }
+    shell.scrubs.read(bytes);
+    Ok(())
+}
+
+/// Sees to it that others get at the disk.
+struct Pace<'a> {
+    shell: &'a Shell,
+    since: Instant,
+    bytes: u64,
+}
+
+impl<'a> Pace<'a> {
+    fn new(shell: &'a Shell) -> Self {
+        Self {
+            shell,
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.shell.shutdown.is_requested()
+    }
+
+    /// So much was read; waits until that is no more than it may be.
+    fn read(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        let due = Duration::from_millis(self.bytes.saturating_mul(1_000) / BYTES_PER_SECOND);
+        while self.since.elapsed() < due && !self.is_over() {
+            std::thread::sleep(NAP.min(due.saturating_sub(self.since.elapsed())));
+        }
+    }
+}

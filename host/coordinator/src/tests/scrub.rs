@@ -1,0 +1,119 @@
+//! Damage that nobody has met yet is found, told and can be mended while work goes on.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hearth_net::http::Client;
+use hearth_wire::api::{Health, Scrub};
+use hearth_wire::{Digest, JobOptions};
+use tokio::time::timeout;
+
+use super::support::*;
+
+fn file(realm: &Path, store: &str, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    realm.join("data").join(store).join(&name[..2]).join(name)
+}
+
+fn flip(path: &Path, offset: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[offset] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Asks for a scrub and waits until a whole one has ended.
+async fn scrub(client: &Client) -> Scrub {
+    let _: Scrub = client.post_json("/v1/scrub", &()).await.unwrap();
+    scrub_when(client, |scrub| scrub.last_ended.is_some()).await
+}
+
+async fn scrub_when(client: &Client, wanted: impl Fn(&Scrub) -> bool) -> Scrub {
+    let wait = async {
+        loop {
+            let scrub: Scrub = client.get_json("/v1/scrub").await.unwrap();
+            if wanted(&scrub) {
+                return scrub;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(WAIT, wait)
+        .await
+        .expect("the scrub never gets there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_is_told_by_name_and_mended_by_an_upload() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let release = publish(&realm, &owner).await;
+    let (inputs, unused) = ([b"needed".to_vec()], [b"not needed".to_vec()]);
+    let set = upload_inputs(&owner, &inputs).await;
+    let other = upload_inputs(&owner, &unused).await;
+    let options = JobOptions::default();
+    submit(&owner, release, set.clone(), options).await.unwrap();
+    let component = file(&realm, "blobs", &Digest::of(COMPONENT));
+    let kept = file(&realm, "inputs", &set.root);
+    flip(&component, 3);
+    // The last byte of an input, which only its own digest covers.
+    flip(&kept, 7);
+    flip(&file(&realm, "inputs", &other.root), 7);
+    let found = scrub(&owner).await;
+    assert!(found.bytes_read > COMPONENT.len() as u64);
+    let told = found.damaged;
+    assert_eq!(told.len(), 2, "what nobody needs is no trouble: {told:?}");
+    for path in [&component, &kept] {
+        let name = path.to_str().unwrap();
+        let one = told.iter().find(|one| one.message.contains(name));
+        let one = one.unwrap_or_else(|| panic!("{name} in {told:?}"));
+        assert_eq!(one.code, "file-damaged");
+        assert!(!path.exists() && path.with_extension("bad").exists());
+    }
+    let health: Health = owner.get_json("/healthz").await.unwrap();
+    assert_eq!(health.trouble.unwrap().code, "file-damaged");
+    let metrics = owner.get_bytes("/metrics", 1 << 20).await.unwrap();
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    assert!(
+        metrics.contains("hearth_files_damaged_total 3\n"),
+        "{metrics}"
+    );
+    // Whoever has the files uploads them again.
+    assert_eq!(publish(&realm, &owner).await, release);
+    upload_inputs(&owner, &inputs).await;
+    assert_eq!(std::fs::read(&component).unwrap(), COMPONENT);
+    scrub_when(&owner, |scrub| scrub.damaged.is_empty()).await;
+    let health: Health = owner.get_json("/healthz").await.unwrap();
+    assert_eq!(health.trouble, None);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_journal_is_told_before_a_start_needs_it() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    quick_job(&realm, &owner, &[b"one".to_vec()]).await;
+    assert_eq!(scrub(&owner).await.damaged, []);
+    let journal = realm.join("data/journal");
+    let names = std::fs::read_dir(journal).unwrap();
+    let mut segments: Vec<_> = names.map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|end| end == "journal"));
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&segments[0])
+        .unwrap();
+    let mut byte = [0];
+    use std::os::unix::fs::FileExt;
+    file.read_exact_at(&mut byte, 400).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 400).unwrap();
+    let _: Scrub = owner.post_json("/v1/scrub", &()).await.unwrap();
+    let found = scrub_when(&owner, |scrub| !scrub.damaged.is_empty()).await;
+    assert_eq!(found.damaged[0].code, "journal-damaged");
+    let name = segments[0].to_str().unwrap();
+    assert!(found.damaged[0].message.contains(name), "{found:?}");
+    running.stop().await;
+}
