@@ -125,7 +125,7 @@ pub(crate) fn write_again(file: &dyn DiskFile, mut offset: u64) -> io::Result<()
 
 /// Writes `len` bytes of nothing.
 fn fill(file: &(impl DiskFile + ?Sized), len: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut done = 0;
     while done < len {
         let want = (len - done).min(ZEROS.len() as u64) as usize;

@@ -378,3 +378,35 @@ async fn only_the_last_checkpoint_of_a_task_stays() {
     .await;
     running.stop().await;
 }
+
+/// A node that was away for days brings its report, and the output that it had uploaded is gone. It is no
+/// liar: the task is another's by now, and the report is answered like any that comes too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_outlived_its_output_is_answered() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(keen(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let slow = join(&owner, running.addr(), Role::Node, "slow", dir.path()).await;
+    let other = join(&owner, running.addr(), Role::Node, "other", dir.path()).await;
+    let path = slow.path().to_owned();
+    let client = member(&realm, running.addr(), &slow);
+    let job = quick_job(&realm, &owner, &[b"long".to_vec()]).await;
+    let mut node = FakeNode::working(&realm, running.addr(), slow, 1, Vec::new()).await;
+    let lease = node.leases().await.remove(0);
+    let blob = upload_blob(&client, output(1)).await;
+    let report = node.report_of(&lease, Body::Blob(blob));
+    drop(node);
+    let mut busy = FakeNode::working(&realm, running.addr(), other, 1, Vec::new()).await;
+    let second = busy.leases().await.remove(0);
+    assert_eq!(second.task, lease.task);
+    age_all(&realm);
+    eventually("its end", || !files(&realm, "blobs").contains(&blob.digest)).await;
+    let again = hearth_identity::NodeDir::open(&path).unwrap();
+    let mut node = FakeNode::working(&realm, running.addr(), again, 1, Vec::new()).await;
+    node.send_reports(&[report]).await;
+    node.settled(&[lease.attempt]).await;
+    busy.send_reports(&[busy.report(&second)]).await;
+    assert_eq!(closed(&owner, job.job).await.counts.settled, 1);
+    running.stop().await;
+}

@@ -151,17 +151,21 @@ impl World {
         self.step(Event::Started { incarnation })
     }
 
-    /// Feeds core, and makes sure that its records replay to its state.
+    /// Feeds core, and makes sure that its records replay to its state, and to the same blobs kept.
     pub(super) fn step(&mut self, event: Event) -> Seen {
         let step = self.core.handle(Millis(self.now), event);
+        let mut told = Vec::new();
         for record in &step.records {
             let bytes = codec::encode(record);
             let record: Record = codec::decode(&bytes, usize::MAX).unwrap();
-            self.shadow.replay(&record).unwrap();
+            let tell = |effect: &Effect| told.push(effect.clone());
+            self.shadow.replay_telling(&record, tell).unwrap();
             self.journal.push(record);
         }
         assert_eq!(self.core.seq().0, self.journal.len() as u64);
         assert_eq!(self.core.state_hash(), self.shadow.state_hash());
+        let kept = step.effects.iter().filter(|effect| effect.keeps_blobs());
+        assert!(kept.eq(&told), "{told:?}");
         self.core.check().unwrap();
         Seen {
             records: step.records,

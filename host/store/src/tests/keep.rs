@@ -154,3 +154,26 @@ fn work_that_runs_may_use_the_reserve() {
     let refused = store.urgent().put(b"not from the journal").unwrap_err();
     assert!(matches!(refused, StoreError::Reserve { .. }), "{refused}");
 }
+
+/// A blob for which there is no room leaves nothing behind, and is stored whole when there is.
+#[test]
+fn a_full_disk_is_told_at_every_byte_of_a_blob() {
+    let bytes = [7; 700];
+    let (mut refused, dir) = (0, super::root().join("blobs"));
+    for capacity in 0..=bytes.len() {
+        let disk = super::disk(capacity as u64);
+        let shared = std::sync::Arc::new(disk.clone());
+        let store = BlobStore::open_on(shared, dir.clone(), config()).unwrap();
+        disk.set_short_writes(capacity % 2 == 0);
+        disk.set_capacity(capacity);
+        if let Err(error) = store.put(&bytes) {
+            refused += 1;
+            assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+            assert_eq!((store.used_bytes(), disk.used()), (0, 0));
+            disk.set_capacity(usize::MAX);
+            store.put(&bytes).unwrap();
+        }
+        assert_eq!(store.read(&Digest::of(&bytes), 700).unwrap(), bytes);
+    }
+    assert_eq!(refused, bytes.len());
+}
