@@ -213,8 +213,9 @@ impl Room {
     fn find(&self) -> Result<(), NoRoom> {
         let full = self.is_full();
         // The journal may be on a disk of its own.
-        let free = match (self.ballast.free_bytes(), self.blobs.free_bytes()) {
-            (Ok(journal), Ok(blobs)) => journal.min(blobs),
+        let (free, dir) = match (self.ballast.free_bytes(), self.blobs.free_bytes()) {
+            (Ok(journal), Ok(blobs)) if blobs < journal && !full => (blobs, self.blobs.dir()),
+            (Ok(journal), Ok(_)) => (journal, self.ballast.dir()),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "it cannot be told how much of the disk is free");
                 return Ok(());
@@ -231,7 +232,7 @@ impl Room {
         Err(NoRoom {
             free,
             reserve,
-            dir: self.ballast.dir().display().to_string(),
+            dir: dir.display().to_string(),
             full,
         })
     }

@@ -312,6 +312,11 @@ impl BlobStore {
         Ok(blobs)
     }
 
+    /// Where the blobs are.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
     /// Bytes free on the disk.
     ///
     /// # Errors
@@ -420,8 +425,11 @@ impl Inner {
         };
         let replaced = replaced.map_err(|error| StoreError::io("opening", &target, error))?;
         self.changes[shard_of(digest)].fetch_add(1, Ordering::AcqRel);
+        // An upload may have been written long before it was finished, and whoever finishes it counts on it
+        // from now on.
         self.disk
-            .rename(path, &target)
+            .touch(path)
+            .and_then(|()| self.disk.rename(path, &target))
             .map_err(|error| StoreError::io("naming", &target, error))?;
         self.release(replaced);
         Ok(())

@@ -48,7 +48,7 @@ fn what_nobody_wants_goes_when_it_is_old() {
 
 #[test]
 fn a_claim_makes_a_blob_new() {
-    let (_dir, store) = store(config());
+    let (dir, store) = store(config());
     let blob = store.put(b"claimed").unwrap().digest;
     age(&store, &blob, DAY * 2);
     assert_eq!(store.claim(&blob).unwrap(), Some(7));
@@ -56,6 +56,18 @@ fn a_claim_makes_a_blob_new() {
     age(&store, &blob, DAY * 2);
     store.put(b"claimed").unwrap();
     assert_eq!(store.give_up(&blob, DAY, || false).unwrap(), None, "stored");
+    let name = PartialName {
+        owner: Digest::of(b"somebody"),
+        blob: Digest::of(b"slow"),
+    };
+    let mut partial = store.begin(name).unwrap();
+    partial.write(b"slow").unwrap();
+    let unfinished = format!("blobs/partial/{}-{}", name.owner, name.blob);
+    let file = std::fs::File::open(dir.path().join(unfinished)).unwrap();
+    file.set_modified(SystemTime::now() - DAY * 2).unwrap();
+    partial.finish().unwrap();
+    let kept = store.give_up(&name.blob, DAY, || false).unwrap();
+    assert_eq!(kept, None, "finished just now");
     // A clock that is set back makes files of the future, which are not old.
     let file = std::fs::File::open(store.path_of(&blob)).unwrap();
     file.set_modified(SystemTime::now() + DAY).unwrap();
