@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_bounds_are_refused_by_their_key() {
-        refused(CoordinatorFile::check, &["shutdown_seconds"]);
+        refused(CoordinatorFile::check, &["ballast_mib", "shutdown_seconds"]);
         refused(NodeFile::check, &["nice", "drain_seconds"]);
         let file = NodeFile {
             drain_seconds: 86_401,
