@@ -1,6 +1,7 @@
 //! What clients see: a fold of the durable journal, off the driver's loop.
 
 mod job;
+mod news;
 mod node;
 mod references;
 mod show;
@@ -18,11 +19,12 @@ use crate::driver::Durable;
 use crate::tables::Tables;
 
 pub(crate) use job::{JobView, Tasks, count};
+pub(crate) use news::{Happening, News};
 pub(crate) use node::NodeView;
 pub(crate) use show::{
     OutcomeError, Outcomes, RECORD_BYTES_MAX, base64, reports, result_of_report,
 };
-pub(crate) use state::{Happening, State};
+pub(crate) use state::State;
 pub(crate) use task::{Stage, TaskView};
 
 /// News that wait for the slowest listener; one that falls further behind is told to read again.
@@ -30,15 +32,6 @@ const NEWS_MAX: usize = 8_192;
 
 /// The longest wait for a sequence number.
 const MIN_SEQ_WAIT: Duration = Duration::from_secs(5);
-
-/// Something for those who follow a job.
-#[derive(Debug, Clone)]
-pub(crate) enum News {
-    /// From the journal.
-    Happening(Happening),
-    /// From a session: progress and logs, which are not journaled.
-    Live(Arc<JobEvent>),
-}
 
 /// What clients see. Readers take a short shared lock; the follower takes the exclusive one for each
 /// batch of records, so that a reader sees whole batches only.

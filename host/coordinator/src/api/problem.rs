@@ -12,8 +12,8 @@ use hearth_wire::api::{ApiError, Blame, ErrorBody};
 use crate::driver::Stopped;
 use crate::inputs::InputError;
 use crate::releases::ReleaseProblem;
-use crate::tables::TablesError;
 use crate::room::NoRoom;
+use crate::tables::TablesError;
 use crate::views::{NotYet, OutcomeError};
 
 /// Why a request was not carried out, who is to blame and what to do.

@@ -19,8 +19,8 @@ use crate::error::CoordinatorError;
 use crate::fact::ShellFact;
 use crate::inputs::InputSets;
 use crate::releases::Releases;
-use crate::tables::Tables;
 use crate::room::{Room, Roomy};
+use crate::tables::Tables;
 use crate::views::State;
 
 /// Bytes of all releases: core's limit of releases, a few KiB each.

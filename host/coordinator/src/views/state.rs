@@ -15,6 +15,7 @@ use hearth_wire::{
 use serde::{Deserialize, Serialize};
 
 use super::job::JobView;
+use super::news::Happening;
 use super::node::Nodes;
 use super::references::References;
 use super::task::{OWNER, Stage, TaskView};
@@ -100,34 +101,6 @@ pub(crate) struct Totals {
 pub(crate) struct Live {
     pub(crate) task: TaskId,
     pub(crate) node: NodeId,
-}
-
-/// What happened to a job, for those who listen.
-#[derive(Debug, Clone)]
-pub(crate) enum Happening {
-    /// Counts or state moved.
-    Changed(JobId),
-    /// The job has ended; what came of its tasks was told before.
-    Ended(JobId),
-    /// A task was leased.
-    Leased {
-        task: TaskId,
-        attempt: AttemptId,
-        node: NodeId,
-    },
-    /// A task has a result; `report` is its position in the record, `wall` the record's time.
-    Result {
-        task: TaskId,
-        record: Arc<Record>,
-        report: usize,
-        wall: u64,
-        /// The task behind this record.
-        view: TaskView,
-    },
-    /// A result was taken back.
-    Amended { task: TaskId, node: Option<NodeId> },
-    /// The mode changed.
-    Mode,
 }
 
 impl State {

@@ -5,8 +5,7 @@ use hearth_wire::api::{
     JobAccepted, JobCounts, JobList, JobState, JobStatus, Mode, ModeReport, ModeSwitch, NodeList,
     NodeShare, NodeState, NodeStatus, OutputEncoding, PerformanceMetrics, ProcessingResult,
     ProcessingTask, ReleaseAdded, ResultBody, ResultMetadata, ResultPage, ResultsMerged, Revoked,
-    Scrub,
-    SubmitJob, TaskData, TaskPosted, TaskRequest, TaskState, TaskStatus,
+    Scrub, SubmitJob, TaskData, TaskPosted, TaskRequest, TaskState, TaskStatus,
 };
 use hearth_wire::runner::Confinement;
 use hearth_wire::{
