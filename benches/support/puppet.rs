@@ -193,6 +193,9 @@ impl Puppet {
                         if !std::mem::replace(&mut leased, true) {
                             Deeds::count(&self.deeds.leased);
                         }
+                        // Whoever leases to an idle node listens more closely from now on.
+                        let soon = Duration::from_millis(limits::HEARTBEAT_MILLIS);
+                        beat = beat.min(tokio::time::Instant::now() + soon);
                         if !self.on_leases(&to, leases, &mut known, held).await {
                             return;
                         }
