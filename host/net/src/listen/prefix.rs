@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 /// What a handshake that ends well costs, in thousandths of a token. Who has a certificate of the realm has
 /// a name, and can be shut out by it: a lab of thousands comes back within seconds, and a flood of members
-/// takes a quarter of a core at most.
-const MEMBER_TOKEN: u64 = 250;
+/// takes half a core at most.
+const MEMBER_TOKEN: u64 = 125;
 
 /// What one network prefix (`/24` of IPv4, `/56` of IPv6: what one customer usually gets) may take.
 #[derive(Debug, Clone)]
 pub struct PrefixLimits {
-    /// New connections at once; four times as many whose handshake ends well.
+    /// New connections at once; eight times as many whose handshake ends well.
     pub burst: u32,
-    /// New connections per second in the long run; four times as many whose handshake ends well.
+    /// New connections per second in the long run; eight times as many whose handshake ends well.
     pub per_second: u32,
     /// Connections whose handshake has not ended.
     pub pending: u32,
@@ -32,8 +32,8 @@ impl Default for PrefixLimits {
             // this many nodes, then jittered backoff spreads the rest.
             burst: 256,
             per_second: 64,
-            // An eighth of all pending places: eight networks must conspire to fill them.
-            pending: 128,
+            // A quarter of all pending places: four networks must conspire to fill them.
+            pending: 256,
             // 64 bytes each.
             prefixes: 16_384,
         }
@@ -208,16 +208,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn members_come_four_times_as_often() {
+    async fn members_come_eight_times_as_often() {
         let prefixes = Prefixes::new(limits());
         let start = Instant::now();
-        for _ in 0..9 {
+        for _ in 0..17 {
             let admitted = prefixes.admit(ip("10.0.0.1"), start);
             admitted.expect("a member").ended_well();
         }
         assert!(prefixes.admit(ip("10.0.0.1"), start).is_none());
         let later = start + Duration::from_secs(1);
-        for _ in 0..5 {
+        for _ in 0..11 {
             let admitted = prefixes.admit(ip("10.0.0.1"), later);
             admitted.expect("a member").ended_well();
         }
