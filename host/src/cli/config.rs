@@ -479,7 +479,8 @@ mod tests {
 
     #[test]
     fn numbers_out_of_bounds_are_refused_by_their_key() {
-        refused(CoordinatorFile::check, &["ballast_mib", "shutdown_seconds"]);
+        let may_be_zero = ["disk_reserve_mib", "ballast_mib", "shutdown_seconds"];
+        refused(CoordinatorFile::check, &may_be_zero);
         refused(NodeFile::check, &["nice", "drain_seconds"]);
         let file = NodeFile {
             drain_seconds: 86_401,
