@@ -5,6 +5,7 @@
 
 mod aarch64;
 mod bench;
+mod campaign;
 mod crash;
 mod demo;
 mod flame;

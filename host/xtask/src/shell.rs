@@ -64,9 +64,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// The same for a command whose failure says something too.
-pub(crate) fn output_of_either(command: &mut Command) -> Result<String, String> {
-    finish(command).map(|(_, text)| text)
+/// The same for a command whose failure says something too: how it failed, if it did, and what it printed.
+pub(crate) fn output_of_either(command: &mut Command) -> Result<(Option<String>, String), String> {
+    let (status, text) = finish(command)?;
+    let failure = (!status.success()).then(|| format!("{}: {status}", show(command)));
+    Ok((failure, text))
 }
 
 fn finish(command: &mut Command) -> Result<(ExitStatus, String), String> {
