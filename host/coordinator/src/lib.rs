@@ -19,6 +19,7 @@ mod driver;
 mod enrol;
 mod error;
 mod fact;
+mod gently;
 mod inputs;
 mod local;
 mod metrics;

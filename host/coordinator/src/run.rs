@@ -2,7 +2,6 @@
 
 mod collect;
 mod folded;
-mod gently;
 mod housekeeping;
 mod open;
 mod scrub;

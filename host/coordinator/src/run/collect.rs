@@ -8,9 +8,9 @@ use hearth_store::BlobStore;
 use hearth_wire::Digest;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::gently::gently;
 use crate::clock::{unix_millis, uptime_millis};
 use crate::error::CoordinatorError;
+use crate::gently::gently;
 use crate::shell::Shell;
 
 /// A sweep looks at every file, so it comes with one look in so many: once an hour.

@@ -8,9 +8,9 @@ use hearth_store::{BlobStore, StoreError};
 use hearth_wire::{Digest, Seq, read_index};
 use tokio::time::sleep;
 
-use super::gently::gently;
 use crate::clock::unix_millis;
 use crate::error::CoordinatorError;
+use crate::gently::gently;
 use crate::shell::Shell;
 use crate::troubles;
 

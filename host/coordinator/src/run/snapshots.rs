@@ -9,9 +9,9 @@ use hearth_wire::RealmId;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::folded::Folded;
-use super::gently::gently;
 use super::open::core_config;
 use crate::error::CoordinatorError;
+use crate::gently::gently;
 use crate::shell::Shell;
 
 /// How long nothing is tried after a failure.

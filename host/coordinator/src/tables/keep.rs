@@ -12,11 +12,10 @@ use hearth_wire::record::Record;
 use hearth_wire::{JobId, Seq};
 
 use super::{Change, Changed, Standing, Tables, pack};
+use crate::gently::be_gentle;
 use crate::run::views_of;
 use crate::views::{RECORD_BYTES_MAX, State, Tasks, Views, count};
 
-/// How much less of a processor the index gets than the work.
-const NICE: i32 = 10;
 /// Bytes of one step.
 const STEP_BYTES: usize = 1 << 20;
 /// Tasks whose tables are put into the index together, and of which so many are in memory once more while
@@ -120,9 +119,7 @@ impl Drop for Keeper {
 }
 
 fn keep(tables: &Tables, source: &Source) {
-    let own = rustix::thread::gettid();
-    // Where it is refused, the index is as quick as the rest.
-    let _ = rustix::process::setpriority_process(Some(own), NICE);
+    be_gentle();
     let mut failures = 0;
     while !tables.stops() {
         let trouble = match follow(tables, source, &mut failures) {
