@@ -40,13 +40,15 @@ pub(super) async fn check(
             place.insert(shell.job_facts(job).await.ok());
         }
         let facts = jobs.get(&job).and_then(Option::as_ref);
-        let mut outcome = report.outcome.clone();
+        let mut removed = None;
         match fits(shell, facts, engine, &report).await {
             Ok(()) => {}
             // Nobody waits for it any more, and it was uploaded so long ago that it was removed.
             Err(Unfit::NotUploaded) if shell.views.read().live(report.attempt).is_none() => {
                 let text = "the output came so long before the report that it was removed";
-                outcome = Outcome::Inconclusive(Inconclusive::HostFault(text.to_owned()));
+                removed = Some(Outcome::Inconclusive(Inconclusive::HostFault(
+                    text.to_owned(),
+                )));
             }
             Err(problem) => {
                 let attempt = report.attempt;
@@ -64,7 +66,7 @@ pub(super) async fn check(
         checked.push(ReportIn {
             attempt: report.attempt,
             task: report.task,
-            outcome,
+            outcome: removed.unwrap_or(report.outcome),
             fuel_used: report.fuel_used,
             run_micros: report.run_micros,
         });

@@ -148,7 +148,7 @@ impl Node {
         let want = Want {
             task: about.task,
             component: manifest.component,
-            input: lease.input.clone(),
+            input: lease.input,
             state: resumed.as_ref().map(|checkpoint| checkpoint.state.clone()),
             until: deadline,
         };
@@ -159,7 +159,7 @@ impl Node {
                 release: named.release,
                 manifest,
                 group,
-                media_type: lease.input.media_type,
+                media_type: want.input.media_type.clone(),
                 seed: lease.seed,
                 priority: lease.priority,
                 deadline,
