@@ -276,18 +276,22 @@ pub(super) fn manifest() -> Manifest {
 pub(super) async fn publish(realm: &Path, client: &Client) -> ReleaseId {
     let key = RealmDir::open(realm).unwrap().author_key().unwrap();
     let release = sign_release(&manifest(), &key).unwrap();
-    let digest = Digest::of(COMPONENT);
-    let component = UploadSource::Bytes(COMPONENT.into());
-    client
-        .upload(&format!("/v1/blobs/{digest}"), component)
-        .await
-        .unwrap();
+    upload_component(client).await;
     let added: ReleaseAdded = client
         .post_bytes("/v1/releases", encode(&release).into())
         .await
         .unwrap();
     assert_eq!(added.release, release.id());
     added.release
+}
+
+pub(super) async fn upload_component(client: &Client) {
+    let digest = Digest::of(COMPONENT);
+    let component = UploadSource::Bytes(COMPONENT.into());
+    client
+        .upload(&format!("/v1/blobs/{digest}"), component)
+        .await
+        .unwrap();
 }
 
 pub(super) fn input_set(inputs: &[Vec<u8>]) -> (InputSet, Vec<u8>) {
