@@ -14,7 +14,7 @@ use hearth_wire::{Priority, TrustPolicy};
 use super::Turn;
 use crate::Coordinator;
 use crate::job::Lane;
-use crate::node::NodeIndex;
+use crate::node::{Node, NodeIndex};
 use crate::queue::{CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, order_of_turn};
 use crate::shape::{Group, GroupIndex, IdleAt, ShapeIndex};
 use crate::time::Timer;
@@ -134,6 +134,7 @@ impl Coordinator {
             .flat_map(|queue| queue.candidates(&self.owners, priority, least, look))
             .collect();
         best.sort_unstable();
+        let share = self.share(node, &best);
         let mut barred = false;
         for candidate in best {
             let entry = candidate.entry;
@@ -145,8 +146,7 @@ impl Coordinator {
                 .shape_of(entry.lane)
                 .is_some_and(|shape| shapes.contains(&shape));
             let room = if prefetch {
-                node.room(job.release)
-                    .min(self.share(job, node.free_slots()))
+                node.room(job.release, share)
             } else {
                 node.free_slots()
             };
@@ -167,12 +167,18 @@ impl Coordinator {
         }
     }
 
-    /// Near the end of a job nothing is put aside: what waits is shared by all slots.
-    fn share(&self, job: &crate::job::Job, free: usize) -> usize {
-        let waiting = job.waiting() + job.checks.len() as u64;
-        let share = waiting / self.volunteer_slots.max(1);
-        // Half of an even share, so that the last tasks are still in the queue when nodes differ.
-        usize::try_from(share / 2).map_or(usize::MAX, |share| free.saturating_add(share))
+    /// Tasks that a node may put aside of what waits in these jobs: half of an even share, so that the last
+    /// ones are still in the queue when nodes differ.
+    fn share(&self, node: &Node, of: &[Candidate]) -> u64 {
+        let waiting = of.iter().filter_map(|candidate| {
+            let job = self.jobs.get(&candidate.entry.job)?;
+            Some(match candidate.entry.lane {
+                Lane::Run => job.waiting(),
+                Lane::Check => job.checks.len() as u64,
+            })
+        });
+        let slots = u64::from(node.capacity.slots);
+        waiting.sum::<u64>().saturating_mul(slots) / (2 * self.volunteer_slots.max(1))
     }
 
     fn priorities(&self, turn: &Turn<'_>, shapes: &[ShapeIndex]) -> [Priority; 3] {
@@ -205,7 +211,7 @@ impl Coordinator {
             let Some((_, (_, node))) = next else {
                 return;
             };
-            self.fill(turn, node, false);
+            self.fill(turn, node, true);
         }
         self.timers.set(turn.now.plus(1), Timer::Place(index));
     }

@@ -102,11 +102,12 @@ fn a_snapshot_is_gone_on_from_and_nothing_else_is() {
 }
 
 /// Whoever changes what is in a snapshot, or what the fold makes of a record, meets this: then older
-/// snapshots must not be read any more. Raise `FORMAT` in `snapshot.rs`, and put the new digests here.
+/// snapshots must not be read any more. Raise `FORMAT` in `snapshot.rs`, and put the new digests here. Who
+/// changes only what core decides meets it too, since other records make another state: new digests do.
 #[test]
 fn what_is_in_a_snapshot_changes_only_together_with_its_format() {
     let digest = |world: World| Digest::of(&world.shadow().snapshot()).to_string();
-    let known = "82e477101d2acba1a5db6384d7fe124139ba6dd67b863efd7d985901511f65c3";
+    let known = "ad503679d0fc086602a6bd11f8496336f7a0af6fb2aa9e379060e595fb5bdbbb";
     assert_eq!((FORMAT, digest(world()).as_str()), (2, known));
     let known = "8e74e337b5a53d8c4b9e2dcf8ef938e4bd7a2ec361a74b2803dd45f74145cbd2";
     assert_eq!((FORMAT, digest(judged()).as_str()), (2, known));
