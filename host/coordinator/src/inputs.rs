@@ -131,8 +131,10 @@ impl InputSets {
             slot.used = used;
             Arc::clone(&slot.set)
         };
+        let mut read = false;
         let set = cell
             .get_or_try_init(|| async {
+                read = true;
                 let store = self.store.clone();
                 tokio::task::spawn_blocking(move || read_set(&store, root))
                     .await
@@ -142,7 +144,9 @@ impl InputSets {
         match set {
             Ok(set) => {
                 let set = Arc::clone(set);
-                self.lock().shrink();
+                if read {
+                    self.lock().shrink();
+                }
                 Ok(set)
             }
             Err(error) => {
