@@ -22,7 +22,9 @@ use support::{Figures, Realm, percentile};
 
 /// Tasks of a job that makes load: small, so that the load comes evenly.
 const LOAD_TASKS: u64 = 200;
-/// The share of the full rate that counts as load.
+/// Clients that find out how much load is possible at all.
+const LOAD_CLIENTS: u64 = 8;
+/// The share of it that counts as load.
 const LOAD: f64 = 0.7;
 
 #[tokio::main]
@@ -42,7 +44,6 @@ struct Working {
     realm: Realm,
     client: Client,
     release: ReleaseId,
-    rate: f64,
 }
 
 /// Tasks a second, and where their time goes.
@@ -76,7 +77,6 @@ async fn rates(figures: &mut Figures) -> Working {
         realm,
         client,
         release,
-        rate,
     }
 }
 
@@ -86,7 +86,6 @@ async fn sandboxed(figures: &mut Figures) {
         realm,
         client,
         release,
-        rate,
     } = working;
     let probes = if support::quick() { 50 } else { 400 };
     let mut idle = Vec::new();
@@ -98,7 +97,10 @@ async fn sandboxed(figures: &mut Figures) {
     figures.at_most("submit to result, idle, p99", p99, "ms", 6.0, 3.0);
 
     let snapshots = realm.dir().join("data/snapshots");
-    let (mut loaded, written) = under_load(&realm, release, rate * LOAD, &snapshots).await;
+    let most = most_of_small(&realm, release).await;
+    let figure = format!("the most of such tasks in jobs of {LOAD_TASKS}");
+    figures.info(&figure, most, "1/s");
+    let (mut loaded, written) = under_load(&realm, release, most * LOAD, &snapshots).await;
     let (p50, p99) = (percentile(&mut loaded, 0.5), percentile(&mut loaded, 0.99));
     figures.info("the same at 70 % load, snapshots beside it, p50", p50, "ms");
     let name = "the same at 70 % load, snapshots beside it, p99";
@@ -114,6 +116,29 @@ async fn rate(client: &Client, release: ReleaseId, number: u64, tasks: u64) -> f
     let rate = tasks as f64 / begun.elapsed().as_secs_f64();
     check(client, job, number, tasks).await;
     rate
+}
+
+/// The most tasks a second of jobs like those that make load, by clients each of which submits the next job
+/// when one has ended.
+async fn most_of_small(realm: &Realm, release: ReleaseId) -> f64 {
+    let jobs = if support::quick() { 5 } else { 50 };
+    let begun = Instant::now();
+    let clients: Vec<_> = (0..LOAD_CLIENTS)
+        .map(|number| {
+            let client = realm.client();
+            tokio::spawn(async move {
+                for job in 0..jobs {
+                    let number = 4_000_000 + number * jobs + job;
+                    let job = submit(&client, release, number, LOAD_TASKS).await;
+                    ended(&client, job).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    (LOAD_CLIENTS * jobs * LOAD_TASKS) as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Milliseconds from the submission of one task until its result is told.
