@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::clock::{unix_millis, uptime_millis};
 use crate::error::CoordinatorError;
-use crate::gently::gently;
+use crate::gently::{Manner, gently};
 use crate::shell::Shell;
 
 /// A sweep looks at every file, so it comes with one look in so many: once an hour.
@@ -66,7 +66,8 @@ pub(super) async fn keep(shell: Arc<Shell>) {
             return;
         };
         let looked = tokio::task::spawn_blocking(move || {
-            if let Err(error) = gently("collect", || own.look(&keeper)) {
+            // Whoever uploads waits for a look that removes something.
+            if let Err(error) = gently("collect", Manner::Behind, || own.look(&keeper)) {
                 // Nothing is lost by it but room, and a later look tries again.
                 tracing::warn!(%error, "files that nobody needs cannot be removed");
             }

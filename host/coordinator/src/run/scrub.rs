@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::clock::unix_millis;
 use crate::error::CoordinatorError;
-use crate::gently::gently;
+use crate::gently::{Manner, gently};
 use crate::shell::Shell;
 use crate::troubles;
 
@@ -43,7 +43,8 @@ pub(super) async fn keep(shell: Arc<Shell>) {
         let scrubber = Arc::clone(&shell);
         shell.scrubs.begin(unix_millis());
         let scrubbed = tokio::task::spawn_blocking(move || {
-            gently("scrub", || scrub(&scrubber)).inspect_err(|error: &CoordinatorError| {
+            let scrubbed = gently("scrub", Manner::Idle, || scrub(&scrubber));
+            scrubbed.inspect_err(|error: &CoordinatorError| {
                 tracing::error!(%error, "the files cannot be looked through");
             })
         });

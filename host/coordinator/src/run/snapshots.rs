@@ -11,8 +11,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::folded::Folded;
 use super::open::core_config;
 use crate::error::CoordinatorError;
-use crate::gently::gently;
+use crate::gently::{Manner, gently};
 use crate::shell::Shell;
+
+/// From so many segments on a snapshot gets its share of the processor, however busy the rest is: a start
+/// would have to read them all.
+const SEGMENTS_BEHIND: u64 = 4;
 
 /// How long nothing is tried after a failure.
 const PERIODS_AFTER_FAILURE: u32 = 30;
@@ -65,19 +69,31 @@ pub(super) async fn keep(shell: Arc<Shell>) {
 
 fn save_gently(shell: &Shell) -> Result<(), CoordinatorError> {
     match due(shell)? {
-        Some(end) => gently("snapshot", || save(shell, end)),
+        Some(due) => gently("snapshot", due.manner, || save(shell, due.end)),
         None => Ok(()),
     }
 }
 
+/// A snapshot that is to be written.
+struct Due {
+    /// Where it stands.
+    end: Start,
+    manner: Manner,
+}
+
 /// The newest point at which a snapshot may stand, if the journal has grown behind the newest snapshot by
 /// as much as that takes: so no more is written for snapshots than for the journal.
-fn due(shell: &Shell) -> Result<Option<Start>, StoreError> {
+fn due(shell: &Shell) -> Result<Option<Due>, StoreError> {
     let (newest, len) = shell.snapshots.list()?.first().copied().unwrap_or_default();
     let ends = shell.journal.ends();
     let behind = ends.iter().filter(|end| end.seq > newest).count() as u64;
     let grown = behind.saturating_mul(shell.config.journal_segment_bytes) >= len;
-    Ok(ends.last().copied().filter(|_| behind > 0 && grown))
+    let end = ends.last().filter(|_| behind > 0 && grown);
+    let manner = match behind {
+        0..SEGMENTS_BEHIND => Manner::Idle,
+        _ => Manner::Behind,
+    };
+    Ok(end.map(|end| Due { end: *end, manner }))
 }
 
 /// Makes a snapshot as a start would make its state: from the newest one and the journal behind it. So

@@ -12,7 +12,7 @@ use hearth_wire::record::Record;
 use hearth_wire::{JobId, Seq};
 
 use super::{Change, Changed, Standing, Tables, pack};
-use crate::gently::be_gentle;
+use crate::gently::Manner;
 use crate::run::views_of;
 use crate::views::{RECORD_BYTES_MAX, State, Tasks, Views, count};
 
@@ -119,7 +119,8 @@ impl Drop for Keeper {
 }
 
 fn keep(tables: &Tables, source: &Source) {
-    be_gentle();
+    // What it has not taken yet is kept in memory, so it must come along.
+    Manner::Behind.take();
     let mut failures = 0;
     while !tables.stops() {
         let trouble = match follow(tables, source, &mut failures) {
