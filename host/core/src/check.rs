@@ -109,9 +109,11 @@ fn check_job(core: &Coordinator, job: &Job) -> Checked {
         )?;
         let entry = Coordinator::entry(job, lane);
         let shape = job.shape_of(lane).and_then(|shape| core.fits.shape(shape));
-        let stands = shape.is_some_and(|s| s.queues[job.priority as usize].contains(&entry));
+        let queue = shape.map(|shape| &shape.queues[job.priority as usize]);
+        let stands = queue.is_some_and(|queue| queue.contains(entry));
+        let in_place = queue.is_some_and(|queue| queue.holds(entry, job.deadline, job.served));
         want(
-            queued == stands,
+            queued == stands && queued == in_place,
             "a job stands in the queues that it names",
             || at(0),
         )?;

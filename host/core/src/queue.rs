@@ -1,4 +1,9 @@
-//! The order in which jobs are served: earliest deadline first, then fair shares of owners.
+//! The order in which jobs are served: earliest deadline first, then fair shares of owners, and of each
+//! owner's jobs.
+//!
+//! Shares are those of start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): everybody counts what
+//! it got, whoever got least goes first, and who comes starts where the one served last stood. So a small
+//! job does not wait for a large one of the same owner, and none can be kept from going on.
 //!
 //! Order is no part of the state that is hashed: it follows from the records, but a coordinator that
 //! replayed them may serve equals in another order than the one that wrote them.
@@ -30,6 +35,8 @@ pub(crate) struct Owner {
     pub(crate) open_jobs: u32,
     /// Compute given so far in each priority, in microseconds; starts at the least of those waiting.
     pub(crate) served: [u64; 3],
+    /// What its job served last had got before that, for each priority: where its new jobs start.
+    pub(crate) floor: [u64; 3],
     /// Queues of each priority in which a job of this owner stands.
     pub(crate) queues: [BTreeMap<u16, u32>; 3],
 }
@@ -71,6 +78,7 @@ impl Owners {
                     open_tasks: 0,
                     open_jobs: 0,
                     served: self.floor,
+                    floor: [0; 3],
                     queues: Default::default(),
                 };
                 let index = match self.free.pop() {
@@ -114,11 +122,18 @@ impl Owners {
 pub(crate) struct Queue {
     /// Jobs with a deadline, the earliest first.
     deadlines: BTreeSet<(Millis, Entry)>,
-    /// Owners by what they got, then their jobs by deadline and age.
+    /// Owners by what they got, then their jobs by deadline, what they got, and age.
     order: BTreeSet<(u64, OwnerIndex)>,
-    jobs: BTreeMap<OwnerIndex, BTreeSet<(Millis, Entry)>>,
+    jobs: BTreeMap<OwnerIndex, BTreeSet<(Millis, u64, Entry)>>,
     /// The oldest job, for aging: numbers rise with time.
     oldest: BTreeSet<Entry>,
+}
+
+/// What a job and its owner got so far, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Served {
+    pub(crate) owner: u64,
+    pub(crate) job: u64,
 }
 
 /// A job in a queue.
@@ -137,6 +152,8 @@ pub(crate) struct Candidate {
     /// What compares those whose deadlines count: the deadline, then what the owner got. For others it
     /// is the other way round, so that a deadline that does not count buys nothing from other owners.
     pub(crate) keys: [u64; 2],
+    /// What compares jobs of one owner that are alike so far: what each got.
+    pub(crate) served: u64,
     pub(crate) entry: Entry,
 }
 
@@ -152,26 +169,26 @@ impl Queue {
         self.oldest.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, entry: Entry, deadline: Option<Millis>, served: u64) {
+    pub(crate) fn insert(&mut self, entry: Entry, deadline: Option<Millis>, served: Served) {
         if let Some(at) = deadline {
             self.deadlines.insert((at, entry));
         }
         self.oldest.insert(entry);
         let jobs = self.jobs.entry(entry.owner).or_default();
-        jobs.insert((deadline.unwrap_or(NO_DEADLINE), entry));
-        self.order.insert((served, entry.owner));
+        jobs.insert((deadline.unwrap_or(NO_DEADLINE), served.job, entry));
+        self.order.insert((served.owner, entry.owner));
     }
 
-    pub(crate) fn remove(&mut self, entry: Entry, deadline: Option<Millis>, served: u64) {
+    pub(crate) fn remove(&mut self, entry: Entry, deadline: Option<Millis>, served: Served) {
         if let Some(at) = deadline {
             self.deadlines.remove(&(at, entry));
         }
         self.oldest.remove(&entry);
         if let Some(jobs) = self.jobs.get_mut(&entry.owner) {
-            jobs.remove(&(deadline.unwrap_or(NO_DEADLINE), entry));
+            jobs.remove(&(deadline.unwrap_or(NO_DEADLINE), served.job, entry));
             if jobs.is_empty() {
                 self.jobs.remove(&entry.owner);
-                self.order.remove(&(served, entry.owner));
+                self.order.remove(&(served.owner, entry.owner));
             }
         }
     }
@@ -180,6 +197,22 @@ impl Queue {
     pub(crate) fn reorder(&mut self, owner: OwnerIndex, before: u64, after: u64) {
         if self.order.remove(&(before, owner)) {
             self.order.insert((after, owner));
+        }
+    }
+
+    /// A job here got more.
+    pub(crate) fn reorder_job(
+        &mut self,
+        entry: Entry,
+        deadline: Option<Millis>,
+        before: u64,
+        after: u64,
+    ) {
+        let deadline = deadline.unwrap_or(NO_DEADLINE);
+        if let Some(jobs) = self.jobs.get_mut(&entry.owner)
+            && jobs.remove(&(deadline, before, entry))
+        {
+            jobs.insert((deadline, after, entry));
         }
     }
 
@@ -208,22 +241,31 @@ impl Queue {
             (served <= least.saturating_add(DEADLINE_BURST_MICROS)).then_some(Candidate {
                 no_deadline: false,
                 keys: [deadline.0, served],
+                served: 0,
                 entry: *entry,
             })
         });
         let fair = self.order.iter().flat_map(move |(served, owner)| {
             let jobs = self.jobs.get(owner).into_iter().flatten();
-            jobs.map(move |(deadline, entry)| Candidate {
+            jobs.map(move |(deadline, job, entry)| Candidate {
                 no_deadline: true,
                 keys: [*served, deadline.0],
+                served: *job,
                 entry: *entry,
             })
         });
         urgent.chain(fair.take(most))
     }
 
-    pub(crate) fn contains(&self, entry: &Entry) -> bool {
-        self.oldest.contains(entry)
+    pub(crate) fn contains(&self, entry: Entry) -> bool {
+        self.oldest.contains(&entry)
+    }
+
+    /// Whether it holds a job where this says that it stands, for checks.
+    pub(crate) fn holds(&self, entry: Entry, deadline: Option<Millis>, served: u64) -> bool {
+        let key = (deadline.unwrap_or(NO_DEADLINE), served, entry);
+        let jobs = self.jobs.get(&entry.owner);
+        self.contains(entry) && jobs.is_some_and(|jobs| jobs.contains(&key))
     }
 
     /// Every entry, for checks.
@@ -254,6 +296,10 @@ mod tests {
         }
     }
 
+    fn got(owner: u64) -> Served {
+        Served { owner, job: 0 }
+    }
+
     fn owners(count: u8) -> Owners {
         let mut owners = Owners::default();
         for n in 0..count {
@@ -277,9 +323,9 @@ mod tests {
     fn deadlines_first_then_the_owner_who_got_least() {
         let mut owners = owners(3);
         let mut queue = Queue::default();
-        queue.insert(entry(1, 0), None, 0);
-        queue.insert(entry(2, 1), Some(Millis(500)), 0);
-        queue.insert(entry(3, 2), Some(Millis(100)), 0);
+        queue.insert(entry(1, 0), None, got(0));
+        queue.insert(entry(2, 1), Some(Millis(500)), got(0));
+        queue.insert(entry(3, 2), Some(Millis(100)), got(0));
         assert_eq!(order(&queue, &owners), [3, 2, 1]);
 
         // The owner of the earliest deadline has had far more than anybody else: it waits its turn.
@@ -287,11 +333,15 @@ mod tests {
         queue.reorder(2, 0, DEADLINE_BURST_MICROS + 1);
         assert_eq!(order(&queue, &owners), [2, 1, 3]);
 
-        queue.remove(entry(2, 1), Some(Millis(500)), 0);
+        queue.remove(entry(2, 1), Some(Millis(500)), got(0));
         assert_eq!(order(&queue, &owners), [1, 3]);
         assert_eq!(queue.oldest(), Some(JobId(1)));
-        queue.remove(entry(1, 0), None, 0);
-        queue.remove(entry(3, 2), Some(Millis(100)), DEADLINE_BURST_MICROS + 1);
+        queue.remove(entry(1, 0), None, got(0));
+        queue.remove(
+            entry(3, 2),
+            Some(Millis(100)),
+            got(DEADLINE_BURST_MICROS + 1),
+        );
         assert!(queue.is_empty());
         assert_eq!(
             queue.candidates(&owners, Priority::Medium, 0, 16).count(),

@@ -86,12 +86,11 @@ impl Coordinator {
             millis: job.lease_millis,
             checkpoint: checkpoint.map(|(seq, _)| seq),
         };
-        let (owner, priority) = (job.owner, job.priority);
         let micros = self
             .releases
             .get(&job.release)
             .map_or(1, |r| r.micros.max(1));
-        self.charge(owner, priority, micros);
+        self.charge(task.job, micros);
         self.attach(slot);
         if self.is_overflow(slot) {
             self.overflow_at = Some(now);

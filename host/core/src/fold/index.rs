@@ -1,12 +1,12 @@
 //! What is kept for speed and follows from the rest: queues, idle lists, timers.
 
+use hearth_wire::JobId;
 use hearth_wire::record::NodeKind;
-use hearth_wire::{JobId, Priority};
 
 use crate::Coordinator;
 use crate::job::{Job, Lane};
 use crate::node::NodeIndex;
-use crate::queue::{Entry, OwnerIndex};
+use crate::queue::{Entry, Served};
 use crate::time::Timer;
 
 impl Coordinator {
@@ -84,6 +84,7 @@ impl Coordinator {
         let Some(shape) = job.shape_of(lane) else {
             return;
         };
+        let was_queued = job.queued.contains(&true);
         job.queued[lane as usize] = true;
         let class = job.priority as usize;
         let floor = self.owners.floor[class];
@@ -94,8 +95,14 @@ impl Coordinator {
         if owner.queues[class].is_empty() {
             owner.served[class] = owner.served[class].max(floor);
         }
+        if !was_queued {
+            job.served = job.served.max(owner.floor[class]);
+        }
         *owner.queues[class].entry(shape).or_default() += 1;
-        let served = owner.served[class];
+        let served = Served {
+            owner: owner.served[class],
+            job: job.served,
+        };
         if let Some(shape) = self.fits.shape_mut(shape) {
             shape.queues[class].insert(Self::entry(job, lane), job.deadline, served);
         }
@@ -113,7 +120,10 @@ impl Coordinator {
         let Some(owner) = self.owners.at_mut(job.owner) else {
             return;
         };
-        let served = owner.served[class];
+        let served = Served {
+            owner: owner.served[class],
+            job: job.served,
+        };
         if let Some(count) = owner.queues[class].get_mut(&shape) {
             *count -= 1;
             if *count == 0 {
@@ -125,23 +135,37 @@ impl Coordinator {
         }
     }
 
-    /// An owner got compute: others of its priority go first for as long.
-    pub(super) fn charge(&mut self, index: OwnerIndex, priority: Priority, micros: u64) {
-        let class = priority as usize;
-        let Some(owner) = self.owners.at_mut(index) else {
+    /// A job got compute: others of its owner, and other owners, go first for as long.
+    pub(super) fn charge(&mut self, id: JobId, micros: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let before = owner.served[class];
-        let after = before.saturating_add(micros);
-        owner.served[class] = after;
-        let shapes: Vec<_> = owner.queues[class].keys().copied().collect();
-        for shape in shapes {
-            if let Some(shape) = self.fits.shape_mut(shape) {
-                shape.queues[class].reorder(index, before, after);
+        let class = job.priority as usize;
+        let Some(owner) = self.owners.at_mut(job.owner) else {
+            return;
+        };
+        let before = Served {
+            owner: owner.served[class],
+            job: job.served,
+        };
+        job.served = before.job.saturating_add(micros);
+        owner.served[class] = before.owner.saturating_add(micros);
+        for lane in [Lane::Check, Lane::Run] {
+            let shape = job.shape_of(lane).filter(|_| job.queued[lane as usize]);
+            if let Some(shape) = shape.and_then(|shape| self.fits.shape_mut(shape)) {
+                let (entry, after) = (Self::entry(job, lane), job.served);
+                shape.queues[class].reorder_job(entry, job.deadline, before.job, after);
             }
         }
+        for shape in owner.queues[class].keys() {
+            if let Some(shape) = self.fits.shape_mut(*shape) {
+                let after = owner.served[class];
+                shape.queues[class].reorder(job.owner, before.owner, after);
+            }
+        }
+        owner.floor[class] = owner.floor[class].max(before.job);
         let floor = &mut self.owners.floor[class];
-        *floor = (*floor).max(before);
+        *floor = (*floor).max(before.owner);
     }
 
     /// Puts a node where it belongs: idle, with low work, counted, forgettable.

@@ -94,14 +94,30 @@ fn the_earliest_deadline_goes_first() {
 fn owners_share_alike_however_much_they_submit() {
     let (mut world, release, node, mut grant) = busy();
     let many = wait(&mut world, release, 100, 1, |_| {});
-    wait(&mut world, release, 100, 1, |_| {});
+    let more = wait(&mut world, release, 100, 1, |_| {});
     let few = wait(&mut world, release, 100, 2, |_| {});
     next(&mut world, &node, &mut grant, 1_000_000);
     let turns: Vec<_> = (0..20)
         .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
         .collect();
     let of = |job| turns.iter().filter(|turn| **turn == job).count();
-    assert_eq!((of(many), of(few)), (10, 10));
+    assert_eq!((of(many), of(more), of(few)), (5, 5, 10));
+}
+
+#[test]
+fn a_small_job_does_not_wait_for_a_large_one_of_its_owner() {
+    let (mut world, release, node, mut grant) = busy();
+    let large = wait(&mut world, release, 1_000, 1, |_| {});
+    for _ in 0..20 {
+        assert_eq!(next(&mut world, &node, &mut grant, 1_000_000), large);
+    }
+    let small = wait(&mut world, release, 3, 1, |_| {});
+    let turns: Vec<_> = (0..8)
+        .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
+        .collect();
+    let of = |job| turns.iter().filter(|turn| **turn == job).count();
+    // Beside it, neither behind nor in front of it.
+    assert_eq!((of(large), of(small)), (5, 3));
 }
 
 #[test]
