@@ -83,6 +83,9 @@ pub enum ComponentSource {
 pub struct RunSpec {
     /// Names the attempt; unique among those that the pool holds.
     pub attempt: AttemptId,
+    /// Which attempts it belongs to: within a priority, flows get equal time, however many attempts of
+    /// each wait. The number of the job.
+    pub flow: u64,
     /// Whose code it is: components of two groups never share a runner process. The author's key id.
     pub group: Digest,
     /// Digest of the component.

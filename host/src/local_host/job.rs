@@ -192,6 +192,7 @@ impl<'host> JobBuilder<'host> {
         let manifest = self.identity();
         let (sink, events) = events();
         Ok(Job {
+            flow: self.host.next_attempt().0,
             manifest,
             sink,
             events,
@@ -241,6 +242,8 @@ impl<'host> JobBuilder<'host> {
 #[derive(Debug)]
 pub struct Job<'host> {
     builder: JobBuilder<'host>,
+    /// Its number among those that share the pool.
+    flow: u64,
     manifest: Manifest,
     sink: EventSink,
     events: RunEvents,
@@ -365,6 +368,7 @@ impl Job<'_> {
             .map(|ends_at| ends_at.saturating_duration_since(Instant::now()));
         RunSpec {
             attempt,
+            flow: self.flow,
             group: Digest::default(),
             component: job.component.digest(),
             source: ComponentSource::Bytes(job.component.bytes().clone()),

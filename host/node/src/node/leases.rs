@@ -217,6 +217,7 @@ impl Node {
         let manifest = &held.manifest;
         Some(RunSpec {
             attempt,
+            flow: held.about.task.job.0,
             group: held.group,
             component: manifest.component.digest,
             source: ComponentSource::File(gathered.component),

@@ -8,6 +8,7 @@
 mod ask;
 mod assign;
 mod hear;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use hearth_wire::runner::{Finished, Ready, ToRunner};
 use hearth_wire::{AttemptId, Digest, EngineId, Inconclusive, Priority};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+
+use turns::Turns;
 
 use super::events::{EventSink, RunEvent};
 use super::judge::ended;
@@ -121,6 +124,7 @@ struct Held {
     spec: RunSpec,
     artefact: ArtefactName,
     sink: EventSink,
+    /// Its place among those of its priority that wait, in expected microseconds of run time.
     order: u64,
     since: Instant,
     deadline: Option<Instant>,
@@ -198,6 +202,7 @@ pub(super) struct State {
     code: Digest,
     runs: HashMap<AttemptId, Held>,
     queue: BTreeSet<(Priority, u64, AttemptId)>,
+    turns: Turns,
     artefacts: HashMap<ArtefactName, Artefact>,
     /// Compiled again because they could not be loaded, which helps once or not at all.
     remade: BTreeSet<ArtefactName>,
@@ -226,6 +231,7 @@ impl State {
             code: Digest::default(),
             runs: HashMap::new(),
             queue: BTreeSet::new(),
+            turns: Turns::default(),
             artefacts: HashMap::new(),
             remade: BTreeSet::new(),
             components: HashMap::new(),

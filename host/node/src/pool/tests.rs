@@ -32,6 +32,7 @@ fn spec(attempt: u64, component: &str, input: &str) -> RunSpec {
     let component = Bytes::copy_from_slice(component.as_bytes());
     RunSpec {
         attempt: AttemptId(attempt),
+        flow: 1,
         group: Digest::of(b"author"),
         component: Digest::of(&component),
         source: ComponentSource::Bytes(component),
@@ -330,6 +331,31 @@ async fn runners_follow_the_work_that_waits() {
     }
     assert_eq!(seen, 2, "as many as there are slots");
     pool.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_attempt_does_not_wait_for_the_backlog_of_another_flow() {
+    let fake = Fake::new();
+    let mut config = config(fake.launcher());
+    (config.runners, config.slots_per_runner) = (1, 1);
+    let pool = Pool::start(config).await.unwrap();
+    let (sink, mut events) = events();
+    let backlog = (1..=100).map(|n| spec(n, "c", "sleep 10")).collect();
+    assert!(pool.submit(backlog, &sink).is_empty());
+    collect(&mut events, 3).await;
+    let mut single = spec(101, "c", "echo a");
+    single.flow = 2;
+    assert!(pool.submit(vec![single], &sink).is_empty());
+    let mut before = 0;
+    while !collect(&mut events, 1)
+        .await
+        .0
+        .contains_key(&AttemptId(101))
+    {
+        before += 1;
+    }
+    assert!(before < 10, "behind {before} of 97");
+    collect(&mut events, 96 - before).await;
 }
 
 /// One author's backlog takes every runner, not only the first that comes free.

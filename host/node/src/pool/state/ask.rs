@@ -74,7 +74,9 @@ impl State {
             limits: spec.limits,
             anew: false,
         };
-        let order = self.next();
+        let expected = self.components.get(&spec.component);
+        let micros = expected.map_or(0, |info| info.run_micros);
+        let order = self.turns.place(spec.flow, micros);
         self.runs.insert(
             attempt,
             Held {

@@ -178,6 +178,7 @@ impl State {
             };
             self.queue
                 .remove(&(held.spec.priority, held.order, attempt));
+            self.turns.taken(held.order);
             held.place = Place::Sent(id);
             let spec = &held.spec;
             runner.group = Some(spec.group);
