@@ -13,7 +13,7 @@ impl World {
         if !self.config.crashes || !self.shell.up {
             return;
         }
-        match self.rng.below(12) {
+        match self.rng.below(16) {
             0 => self.crash_coordinator(),
             // In the middle of the next step that has something to write.
             1 | 2 => self.shell.crash_soon = true,
@@ -21,14 +21,14 @@ impl World {
             3 => self.arm(Strike::PowerLoss, 6),
             4 => self.arm(Strike::Kill, 6),
             // Of the next write, and of the sync behind it.
-            5 | 6 => self.arm(Strike::Error, 2),
-            7 | 8 => {
+            5..=8 => self.arm(Strike::Error, 2),
+            9 | 10 => {
                 let room = self.shell.storage.disk.used() + self.rng.below(2_000) as usize;
                 // What is half written on a full disk is not on the disk.
                 self.shell.storage.disk.set_write_back(false);
                 self.shell.storage.disk.set_capacity(room);
             }
-            9 | 10 => self.save_badly(),
+            11..=14 => self.save_badly(),
             _ => {
                 if self.shell.storage.damage_snapshot(&mut self.rng) {
                     self.crash_coordinator();

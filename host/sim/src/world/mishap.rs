@@ -28,7 +28,7 @@ impl World {
             }
             3 => self.break_link(),
             4 => self.second_session(),
-            5 | 17 | 18 => self.coordinator_mishap(),
+            5 | 17 | 18 | 19 => self.coordinator_mishap(),
             6 => self.clock_leaps(),
             7 => {
                 // Counted when core is called at a time that it has passed before.
