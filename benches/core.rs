@@ -10,8 +10,8 @@ use hearth_core::{Config, Coordinator, Effect, Event, ReportIn, RequestId};
 use hearth_wire::message::Capacity;
 use hearth_wire::record::{NodeKind, NodeProfile, ReleaseFacts};
 use hearth_wire::{
-    Body, Class, Digest, EngineId, EngineRange, InputSet, JobOptions, JobSpec, KeyId, Millis,
-    NodeId, Outcome, Output, ReleaseId, SessionId, TaskLimits, TaskType,
+    AttemptId, Body, Class, Digest, EngineId, EngineRange, InputSet, JobOptions, JobSpec, KeyId,
+    Millis, NodeId, Outcome, Output, ReleaseId, SessionId, TaskId, TaskLimits, TaskType,
 };
 
 const EVENTS: u64 = 10_000;
@@ -22,9 +22,38 @@ struct World {
     core: Coordinator,
     now: Millis,
     /// What nodes have finished and will report.
-    finished: VecDeque<Event>,
+    finished: VecDeque<Finished>,
     /// Tasks of the job that were not reported yet.
     left: u64,
+}
+
+/// An attempt, and whose it was: what a report is made of when it is sent, as a connection does.
+#[derive(Clone, Copy)]
+struct Finished {
+    node: NodeId,
+    session: SessionId,
+    attempt: AttemptId,
+    task: TaskId,
+}
+
+impl Finished {
+    fn report(self) -> Event {
+        let report = ReportIn {
+            attempt: self.attempt,
+            task: self.task,
+            outcome: Outcome::Returned(Output {
+                media_type: String::new(),
+                body: Body::Inline(vec![7; 64]),
+            }),
+            fuel_used: 1_000,
+            run_micros: 1_000,
+        };
+        Event::Reported {
+            node: self.node,
+            session: self.session,
+            reports: vec![report],
+        }
+    }
 }
 
 impl World {
@@ -107,21 +136,13 @@ impl World {
             else {
                 continue;
             };
-            let reports = leases.into_iter().map(|lease| ReportIn {
-                attempt: lease.attempt,
-                task: lease.task,
-                outcome: Outcome::Returned(Output {
-                    media_type: String::new(),
-                    body: Body::Inline(vec![7; 64]),
-                }),
-                fuel_used: 1_000,
-                run_micros: 1_000,
-            });
-            self.finished.extend(reports.map(|report| Event::Reported {
+            let finished = leases.into_iter().map(|lease| Finished {
                 node,
                 session,
-                reports: vec![report],
-            }));
+                attempt: lease.attempt,
+                task: lease.task,
+            });
+            self.finished.extend(finished);
         }
     }
 
@@ -130,7 +151,8 @@ impl World {
         self.left -= events;
         for number in 0..events {
             self.now = self.now.plus(u64::from(number % 16 == 0));
-            let event = self.finished.pop_front().unwrap_or(Event::Tick);
+            let next = self.finished.pop_front();
+            let event = next.map_or(Event::Tick, Finished::report);
             self.feed(event);
         }
     }
