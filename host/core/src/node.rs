@@ -20,13 +20,25 @@ pub(crate) const DECLINED_MAX: usize = 256;
 /// Work that waits on a node behind its running attempts lasts about this long: twice a round trip
 /// across an ocean, so that a node does not idle while its next leases travel.
 const PREFETCH_MICROS: u64 = 200_000;
-/// What waits on a node for no longer than this costs less there than the round trip that it saves, so it
-/// may wait there though others idle.
+/// What waits on a node for no longer than this costs less there than the round trip that it saves.
 const QUICK_MICROS: u64 = 2_000;
+/// What an attempt takes at the least, with all that is done for it beside its run.
+const ATTEMPT_MICROS_MIN: u64 = 50;
 /// Attempts that may wait on one node: bounds what a loss costs.
 const PREFETCH_MAX: u64 = 1_024;
 /// Parts of one, for shares and speeds in fixed point.
 pub(crate) const ONE: u64 = 1 << 16;
+
+/// What may wait on a node behind the attempts that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    Nothing,
+    /// About [`PREFETCH_MICROS`] of work, and no more than the node's share of what waits for anybody, so
+    /// that others that idle get theirs.
+    Share,
+    /// As much, or [`QUICK_MICROS`] of work if the share is less.
+    Quick,
+}
 
 /// A node that the realm knows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -201,22 +213,24 @@ impl Node {
             .min(room)
     }
 
-    /// Attempts of a release that may be leased now, so that about [`PREFETCH_MICROS`] of work waits
-    /// behind the running ones, and no more than the node's `share` of what waits for anybody, unless
-    /// it is quick. Nothing waits before a run was measured, on the local host (its work may go back
-    /// to volunteers), or where the node idles through its owner's wish.
-    pub(crate) fn room(&self, release: ReleaseId, share: u64) -> usize {
+    /// Attempts of a release that may be leased now; `share` is the node's of what waits. Nothing waits
+    /// here before a run was measured, on the local host (its work may go back to volunteers), or
+    /// where the node idles through its owner's wish.
+    pub(crate) fn room(&self, release: ReleaseId, ahead: Ahead, share: u64) -> usize {
         let free = self.free_slots();
         let slots = u64::from(self.capacity.slots);
-        if self.kind == NodeKind::Local || slots == 0 {
+        if ahead == Ahead::Nothing || self.kind == NodeKind::Local || slots == 0 {
             return free;
         }
         let Some(micros) = self.record.micros(release) else {
             return free;
         };
-        let lasts = |time: u64| slots * time / micros.max(1);
-        let ahead = lasts(PREFETCH_MICROS).clamp(1, PREFETCH_MAX);
-        let ahead = ahead.min(share.max(lasts(QUICK_MICROS)));
+        let quick = match ahead {
+            Ahead::Quick => slots * QUICK_MICROS / micros.max(ATTEMPT_MICROS_MIN),
+            _ => 0,
+        };
+        let ahead = (slots * PREFETCH_MICROS / micros.max(1)).clamp(1, PREFETCH_MAX);
+        let ahead = ahead.min(share.max(quick));
         let most = (slots + ahead).min(limits::LEASES_PER_NODE_MAX as u64) as usize;
         most.saturating_sub(self.running())
             .min(limits::LEASES_PER_NODE_MAX.saturating_sub(self.live.len()))
@@ -325,13 +339,13 @@ mod tests {
         let release = ReleaseId::default();
         let mut node = node(4);
         assert_eq!(
-            node.room(release, u64::MAX),
+            node.room(release, Ahead::Share, u64::MAX),
             4,
             "nothing waits before a measure"
         );
         node.record.ran(release, 10_000, 10_000);
         assert_eq!(
-            node.room(release, u64::MAX),
+            node.room(release, Ahead::Share, u64::MAX),
             4 + 80,
             "200 ms of 10 ms runs on 4 slots"
         );
@@ -339,14 +353,18 @@ mod tests {
         slow.capacity.slots = 2;
         slow.record.ran(release, 60_000_000, 1);
         assert_eq!(
-            slow.room(release, u64::MAX),
+            slow.room(release, Ahead::Share, u64::MAX),
             3,
             "one waits behind long runs"
         );
         let mut quick = super::Node::new(NodeId::default(), NodeKind::Volunteer);
         quick.capacity.slots = 64;
         quick.record.ran(release, 1, 1);
-        assert_eq!(quick.room(release, u64::MAX), 64 + 1_024, "bounded");
+        assert_eq!(
+            quick.room(release, Ahead::Share, u64::MAX),
+            64 + 1_024,
+            "bounded"
+        );
     }
 
     #[test]
@@ -354,14 +372,31 @@ mod tests {
         let release = ReleaseId::default();
         let mut node = node(4);
         node.record.ran(release, 10_000, 10_000);
-        assert_eq!(node.room(release, 7), 4 + 7);
-        assert_eq!(node.room(release, 0), 4, "nothing near the end");
+        assert_eq!(node.room(release, Ahead::Share, 7), 4 + 7);
+        assert_eq!(
+            node.room(release, Ahead::Quick, 0),
+            4,
+            "nothing near the end"
+        );
         node.live = (0..9).collect();
-        assert_eq!(node.room(release, 7), 2, "what waits there already counts");
+        assert_eq!(
+            node.room(release, Ahead::Share, 7),
+            2,
+            "what waits there already counts"
+        );
         let mut quick = super::Node::new(NodeId::default(), NodeKind::Volunteer);
         quick.capacity.slots = 2;
         quick.record.ran(release, 100, 100);
-        assert_eq!(quick.room(release, 0), 2 + 40);
+        assert_eq!(quick.room(release, Ahead::Quick, 0), 2 + 40);
+        assert_eq!(quick.room(release, Ahead::Share, 0), 2);
+        assert_eq!(quick.room(release, Ahead::Nothing, 9), 2);
+        quick.record.rates.clear();
+        quick.record.ran(release, 1, 1);
+        assert_eq!(
+            quick.room(release, Ahead::Quick, 0),
+            2 + 80,
+            "a run is not all"
+        );
     }
 
     #[test]

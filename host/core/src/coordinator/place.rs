@@ -14,7 +14,7 @@ use hearth_wire::{Priority, TrustPolicy};
 use super::Turn;
 use crate::Coordinator;
 use crate::job::Lane;
-use crate::node::{Node, NodeIndex};
+use crate::node::{Ahead, Node, NodeIndex};
 use crate::queue::{CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, order_of_turn};
 use crate::shape::{Group, GroupIndex, IdleAt, ShapeIndex};
 use crate::time::Timer;
@@ -44,7 +44,7 @@ impl Coordinator {
     pub(super) fn place(&mut self, turn: &mut Turn<'_>) {
         let freed = std::mem::take(&mut self.out.freed);
         for index in &freed {
-            self.fill(turn, *index, true);
+            self.fill(turn, *index, Ahead::Quick);
         }
         while let Some(shape) = self.out.shapes.pop_first() {
             self.spread(turn, shape);
@@ -53,7 +53,7 @@ impl Coordinator {
         if !freed.is_empty() {
             // What volunteers need for the rest has changed, and with it what is done at home.
             for index in self.idle_locals() {
-                self.fill(turn, index, false);
+                self.fill(turn, index, Ahead::Nothing);
             }
         }
         self.out.freed.clear();
@@ -68,18 +68,18 @@ impl Coordinator {
     }
 
     /// Gives a node what it may have: parked attempts and urgent work first, then by the queues, and
-    /// with `prefetch` beyond its free slots. Says how many tasks it took.
-    pub(super) fn fill(&mut self, turn: &mut Turn<'_>, index: NodeIndex, prefetch: bool) -> usize {
+    /// as far `ahead` as it may. Says how many tasks it took.
+    pub(super) fn fill(&mut self, turn: &mut Turn<'_>, index: NodeIndex, ahead: Ahead) -> usize {
         let mut taken = 0;
         self.unpark(turn, index, true);
         for _ in 0..CHUNKS_MAX {
             let Some(node) = self.nodes.at(index) else {
                 break;
             };
-            if !node.is_healthy() || (!prefetch && node.free_slots() == 0) {
+            if !node.is_healthy() || (ahead == Ahead::Nothing && node.free_slots() == 0) {
                 break;
             }
-            let Some(tasks) = self.best_for(turn, index, prefetch) else {
+            let Some(tasks) = self.best_for(turn, index, ahead) else {
                 break;
             };
             let got = self.lease(turn, index, tasks);
@@ -93,13 +93,13 @@ impl Coordinator {
     }
 
     /// The next chunk of tasks for a node.
-    fn best_for(&self, turn: &Turn<'_>, index: NodeIndex, prefetch: bool) -> Option<Tasks> {
+    fn best_for(&self, turn: &Turn<'_>, index: NodeIndex, ahead: Ahead) -> Option<Tasks> {
         let node = self.nodes.at(index)?;
         let group = self.fits.group(node.group?)?;
         let order = self.priorities(turn, group.shapes.as_slice());
         for priority in order {
             for look in [CANDIDATES_MAX, CANDIDATES_MORE_MAX] {
-                match self.best_of(turn, index, priority, prefetch, look) {
+                match self.best_of(turn, index, priority, ahead, look) {
                     Look::Found(tasks) => return Some(tasks),
                     Look::Nothing => break,
                     Look::Barred => {}
@@ -115,7 +115,7 @@ impl Coordinator {
         turn: &Turn<'_>,
         index: NodeIndex,
         priority: Priority,
-        prefetch: bool,
+        ahead: Ahead,
         look: usize,
     ) -> Look {
         let Some(node) = self.nodes.at(index) else {
@@ -134,7 +134,10 @@ impl Coordinator {
             .flat_map(|queue| queue.candidates(&self.owners, priority, least, look))
             .collect();
         best.sort_unstable();
-        let share = self.share(node, &best);
+        let share = match ahead {
+            Ahead::Nothing => 0,
+            _ => self.share(node, &best),
+        };
         let mut barred = false;
         for candidate in best {
             let entry = candidate.entry;
@@ -145,11 +148,7 @@ impl Coordinator {
             let fits = job
                 .shape_of(entry.lane)
                 .is_some_and(|shape| shapes.contains(&shape));
-            let room = if prefetch {
-                node.room(job.release, share)
-            } else {
-                node.free_slots()
-            };
+            let room = node.room(job.release, ahead, share);
             if !fits || room == 0 {
                 continue;
             }
@@ -211,7 +210,7 @@ impl Coordinator {
             let Some((_, (_, node))) = next else {
                 return;
             };
-            self.fill(turn, node, true);
+            self.fill(turn, node, Ahead::Share);
         }
         self.timers.set(turn.now.plus(1), Timer::Place(index));
     }

@@ -6,7 +6,7 @@ use hearth_wire::{AttemptId, Priority};
 use super::Turn;
 use crate::Coordinator;
 use crate::attempt::AttemptState;
-use crate::node::NodeIndex;
+use crate::node::{Ahead, NodeIndex};
 use crate::queue::CANDIDATES_MAX;
 use crate::shape::ShapeIndex;
 
@@ -46,7 +46,7 @@ impl Coordinator {
                     attempts: vec![attempt],
                 },
             );
-            if self.fill(turn, node, false) == 0 {
+            if self.fill(turn, node, Ahead::Nothing) == 0 {
                 passed.insert(node);
             }
         }
