@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 use hearth_sim::{Fault, Kept, SimConfig, crash_everywhere, kept_seeds, power, run};
 
+/// One chain of power losses in so many is lived through, so that a campaign comes to many kinds of work.
+const POWER_EVERY: u64 = 16;
+
 const USAGE: &str = "usage: hearth-sim [--hours H] [--seed S] [--crash-runs N]
        hearth-sim --power-points N [--seed S]";
 
@@ -76,7 +79,7 @@ fn simulate(options: &Options) -> ExitCode {
 
 /// Power losses of the store.
 fn cut_power(options: &Options) -> ExitCode {
-    let report = power(options.seed, options.power_points, 1);
+    let report = power(options.seed, options.power_points, POWER_EVERY);
     let mut violations = report.violations;
     let kept = kept(|seed| matches!(seed, Kept::Power(_)));
     for seed in &kept {

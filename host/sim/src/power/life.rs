@@ -16,6 +16,9 @@ use crate::rng::{Rng, mix};
 /// Blobs by number: few, so that they meet again.
 const BLOBS: u64 = 6;
 
+/// The last of the numbers that stand for an upload in [`blob_work`].
+const UPLOAD: u64 = 4;
+
 /// What one kind of work is like.
 #[derive(Debug)]
 pub(super) struct Habits {
@@ -395,15 +398,21 @@ fn snapshot(stores: &Stores, model: &mut Model) -> Result<(), Ended> {
 }
 
 fn blob_work(blobs: &BlobStore, model: &mut Model, rng: &mut Rng) -> Result<(), Ended> {
-    let number = rng.below(BLOBS);
+    let mut number = rng.below(BLOBS);
+    let mut what = rng.below(8);
+    let begun = |number: &u64| blobs.partial_offset(&upload(model, *number)).is_some();
+    if let Some(begun) = (0..BLOBS).find(begun).filter(|_| rng.once_in(2)) {
+        // What another process began is gone on with, as senders do.
+        (number, what) = (begun, UPLOAD);
+    }
     let (bytes, name) = (model.blob(number), upload(model, number));
     let digest = name.blob;
-    match rng.below(8) {
+    match what {
         0 | 1 => {
             blobs.put(&bytes)?;
             model.blobs.insert(digest, bytes);
         }
-        2..=4 => {
+        2..=UPLOAD => {
             let from = blobs.partial_offset(&name).unwrap_or(0) as usize;
             let mut part = blobs.resume(name, from as u64)?;
             let to = bytes.len().min(from + rng.range(1, 1_200) as usize);

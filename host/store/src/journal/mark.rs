@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hearth_wire::{Digest, Seq};
 
 use super::format::{Tip, crc};
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_again, write_full};
 use crate::fields::{Fields, Reading};
 
 pub(super) const MARK_NAME: &str = "durable.mark";
@@ -99,6 +99,10 @@ impl Mark {
     /// Notes what a start has found, durably. A slot that was torn is the one that is written: before the
     /// other one can be torn too, it is whole.
     pub(super) fn renew(&mut self, tip: &Tip) -> io::Result<()> {
+        // Both slots first: the process that made the file may have ended because its sync failed, and what
+        // is read may be in the system's memory alone.
+        write_again(&*self.file, 0)?;
+        self.file.sync()?;
         self.write(tip)?;
         self.file.sync()
     }

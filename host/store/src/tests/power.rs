@@ -278,6 +278,27 @@ fn what_a_failed_sync_left_in_memory_is_durable_once_it_was_read() {
 }
 
 #[test]
+fn a_start_that_fails_after_a_power_loss_harms_no_later_one() {
+    for struck in 0..12 {
+        for seed in 0..24 {
+            let before = disk(seed);
+            before.fault_at(struck, Fault::PowerLoss);
+            let _ = open(&before);
+            let after = before.after_power_loss(seed);
+            for failing in 0..16 {
+                let disk = after.copy();
+                disk.fault_at(failing, Fault::Error);
+                let _ = open(&disk);
+                disk.no_fault();
+                let what = format!("power lost at {struck} ({seed}), disk failed at {failing}");
+                check(&disk, 0, 0, &what);
+                check(&disk.after_power_loss(seed), 0, 0, &what);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_can_be_tried_again_at_every_byte() {
     let whole = {
         let disk = disk(0);
