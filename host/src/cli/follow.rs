@@ -10,7 +10,9 @@ use hearth_wire::api::{JobState, JobStatus, ProcessingResult};
 use super::exit::Failure;
 use super::jobs::failure;
 
-/// How soon a job is looked at again.
+/// How soon a job is looked at again: at first at once, since many are over soon, then twice as late each
+/// time.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(150);
 /// Share of the time that reading pages may take: a job of a million tasks is looked at less often.
 const REST: u32 = 4;
@@ -26,6 +28,8 @@ pub(crate) struct Follower<'client> {
     /// Tasks whose result has not been given out.
     missing: BTreeSet<u32>,
     ended: u32,
+    /// Between two looks, if they take no time.
+    pause: Duration,
     rest: Duration,
 }
 
@@ -37,7 +41,8 @@ impl<'client> Follower<'client> {
             job,
             missing: (0..tasks).collect(),
             ended: 0,
-            rest: LOOK,
+            pause: LOOK_FIRST,
+            rest: LOOK_FIRST,
         }
     }
 
@@ -66,6 +71,9 @@ impl<'client> Follower<'client> {
         mut each: impl AsyncFnMut(&ProcessingResult) -> Result<(), Failure>,
     ) -> Result<JobStatus, Failure> {
         let begun = Instant::now();
+        // Whether it succeeds or not.
+        self.rest = self.pause;
+        self.pause = LOOK.min(self.pause * 2);
         let status = self.client.job(self.job, None).await.map_err(failure)?;
         let counts = &status.counts;
         let ended = counts.settled + counts.failed + counts.cancelled + counts.expired;
@@ -73,7 +81,7 @@ impl<'client> Follower<'client> {
             self.read(&mut each).await?;
             self.ended = ended;
         }
-        self.rest = LOOK.max(begun.elapsed() * REST);
+        self.rest = self.rest.max(begun.elapsed() * REST);
         Ok(status)
     }
 
