@@ -321,10 +321,12 @@ fn damage_to_the_engine_s_files_is_an_error_or_shows_everything() {
         .collect();
     let db = own.join("db");
     let whole = fs::read(&db).unwrap();
-    let (mut noticed, mut harmless, mut empty) = (0, 0, 0);
+    // Most of the file is room: what is written there is elsewhere in each run.
+    let used: Vec<_> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let (mut noticed, mut harmless, mut behind) = (0, 0, 0);
     for round in 0..24usize {
         let mut bytes = whole.clone();
-        let at = round * 7_919 * 31 % bytes.len();
+        let at = used[round * 7_919 * 31 % used.len()];
         match round % 3 {
             0 => bytes[at] ^= 1 << (round % 8),
             1 => bytes.truncate(at),
@@ -342,7 +344,7 @@ fn damage_to_the_engine_s_files_is_an_error_or_shows_everything() {
             Err(_) => noticed += 1,
             Ok((found, _)) if found == hash => harmless += 1,
             // It says itself that it follows less.
-            Ok((_, IndexPoint { seq, .. })) if seq < Seq(200) => empty += 1,
+            Ok((_, IndexPoint { seq, .. })) if seq < Seq(200) => behind += 1,
             Ok((_, seen)) => panic!("round {round}: other content, said to be as of {seen:?}"),
         }
         fs::remove_dir_all(&own).unwrap();
@@ -351,8 +353,8 @@ fn damage_to_the_engine_s_files_is_an_error_or_shows_everything() {
             fs::write(path, bytes).unwrap();
         }
     }
-    println!("{noticed} noticed, {harmless} harmless, {empty} behind");
-    assert!(noticed > 0, "nothing was ever noticed");
+    println!("{noticed} noticed, {harmless} harmless, {behind} behind");
+    assert!(noticed + behind > 0, "nothing was ever noticed");
 }
 
 /// A child of the tests below.
