@@ -219,15 +219,13 @@ impl Journal {
         write_again(&*file, noted.saturating_sub(segment.header.position))
             .and_then(|()| file.sync())
             .map_err(|error| StoreError::io("syncing", &segment.path, error))?;
-        let mark = match mark {
-            Some(mut mark) => {
-                // The one before may have been killed between syncing and noting it, or the power went.
-                let noted = acknowledged.filter(|noted| noted.seq >= newest.seq);
-                mark.renew(&noted.unwrap_or(newest)).map_err(mark_failed)?;
-                mark
-            }
+        let mut mark = match mark {
+            Some(mark) => mark,
             None => Mark::create(&*disk, &mark_path, &newest).map_err(mark_failed)?,
         };
+        // The one before may have been killed between syncing and noting it, or the power went.
+        let noted = acknowledged.filter(|noted| noted.seq >= newest.seq);
+        mark.renew(&noted.unwrap_or(newest)).map_err(mark_failed)?;
         // The names too: of the mark, and of a segment whose maker was killed before it came to this.
         disk.sync_dir(&dir)
             .map_err(|error| StoreError::io("syncing", &dir, error))?;

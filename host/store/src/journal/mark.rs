@@ -3,8 +3,8 @@
 //! It is written after each sync and not synced itself, but written and synced at each start. As long as the system
 //! lives it is exact, so that after `kill -9` a journal that ends before it has lost something,
 //! whatever its tail looks like. After a power loss it may be behind; it is never ahead, and never
-//! empty: it is made whole and durable before the first segment. So one that is missing beside
-//! records, or does not hold what was written to it, has been changed from outside.
+//! empty: it is whole and durable before there are records. So one that is missing beside records, or
+//! does not hold what was written to it, has been changed from outside.
 
 use std::io;
 use std::path::Path;
@@ -47,8 +47,8 @@ pub(super) enum Found {
 }
 
 impl Mark {
-    /// Makes the file anew, for a journal that ends at `tip`, and syncs it. Its name is durable with
-    /// the directory.
+    /// Makes the file anew, for a journal that ends at `tip`. It is durable once it was
+    /// [renewed](Mark::renew), its name with the directory.
     pub(super) fn create(disk: &dyn Disk, path: &Path, tip: &Tip) -> io::Result<Self> {
         let file = match disk.open(path, OpenMode::CreateNew) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -61,7 +61,6 @@ impl Mark {
         slots[..USED].copy_from_slice(&encode(2, tip));
         slots[SLOT..][..USED].copy_from_slice(&encode(1, tip));
         write_full(&*file, &slots, 0)?;
-        file.sync()?;
         Ok(Self {
             file,
             generation: 2,
@@ -99,8 +98,8 @@ impl Mark {
     /// Notes what a start has found, durably. A slot that was torn is the one that is written: before the
     /// other one can be torn too, it is whole.
     pub(super) fn renew(&mut self, tip: &Tip) -> io::Result<()> {
-        // Both slots first: the process that made the file may have ended because its sync failed, and what
-        // is read may be in the system's memory alone.
+        // Both slots first: the process that made the file may have ended before it synced it, or because
+        // that failed, and what is read may be in the system's memory alone.
         write_again(&*self.file, 0)?;
         self.file.sync()?;
         self.write(tip)?;
