@@ -2,8 +2,8 @@
 //!
 //! Two movements, both O(log n) for each lease. A node that was freed takes the best job that it may
 //! have (`fill`). Work that came looks for idle nodes, the best one first, and each takes what its
-//! slots hold (`spread`). So under load each node pulls at its own rate, which is what weights by rate
-//! aim at; and without load the fastest node gets the task.
+//! slots hold and its share of the rest (`spread`). So under load each node pulls at its own rate, which
+//! is what weights by rate aim at; and without load the fastest node gets the task.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
