@@ -67,13 +67,16 @@ pub(crate) async fn run(global: &Global, args: &RunArgs, output: Output) -> Resu
             if missing.is_empty() {
                 break;
             }
+        }
+        // Before anybody is told: whoever interrupts at that word must be heard.
+        if !std::mem::replace(&mut alone, true) {
+            signals::end_at_once().context(Kind::Failed, "listening for signals")?;
+        }
+        if let Some(job) = job {
             output.note(format!(
                 "{job}: the coordinator went away; finishing {} of {tasks} tasks here",
                 missing.len(),
             ));
-        }
-        if !std::mem::replace(&mut alone, true) {
-            signals::end_at_once().context(Kind::Failed, "listening for signals")?;
         }
         let done = home::work(&plan, missing, Some((&realm, job))).await?;
         without += done.without;
