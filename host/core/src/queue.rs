@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hearth_wire::{JobId, KeyId, Millis, Priority};
 use serde::{Deserialize, Serialize};
 
-use crate::job::Lane;
+use crate::job::{Job, Lane};
 
 /// Position of an [`Owner`].
 pub(crate) type OwnerIndex = u32;
@@ -134,6 +134,15 @@ pub(crate) struct Queue {
 pub(crate) struct Served {
     pub(crate) owner: u64,
     pub(crate) job: u64,
+}
+
+impl Served {
+    pub(crate) fn of(owner: &Owner, job: &Job) -> Self {
+        Self {
+            owner: owner.served[job.priority as usize],
+            job: job.served,
+        }
+    }
 }
 
 /// A job in a queue.

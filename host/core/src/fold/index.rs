@@ -99,10 +99,7 @@ impl Coordinator {
             job.served = job.served.max(owner.floor[class]);
         }
         *owner.queues[class].entry(shape).or_default() += 1;
-        let served = Served {
-            owner: owner.served[class],
-            job: job.served,
-        };
+        let served = Served::of(owner, job);
         if let Some(shape) = self.fits.shape_mut(shape) {
             shape.queues[class].insert(Self::entry(job, lane), job.deadline, served);
         }
@@ -120,10 +117,7 @@ impl Coordinator {
         let Some(owner) = self.owners.at_mut(job.owner) else {
             return;
         };
-        let served = Served {
-            owner: owner.served[class],
-            job: job.served,
-        };
+        let served = Served::of(owner, job);
         if let Some(count) = owner.queues[class].get_mut(&shape) {
             *count -= 1;
             if *count == 0 {
@@ -144,10 +138,7 @@ impl Coordinator {
         let Some(owner) = self.owners.at_mut(job.owner) else {
             return;
         };
-        let before = Served {
-            owner: owner.served[class],
-            job: job.served,
-        };
+        let before = Served::of(owner, job);
         job.served = before.job.saturating_add(micros);
         owner.served[class] = before.owner.saturating_add(micros);
         for lane in [Lane::Check, Lane::Run] {

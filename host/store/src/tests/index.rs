@@ -354,7 +354,7 @@ fn damage_to_the_engine_s_files_is_an_error_or_shows_everything() {
         }
     }
     println!("{noticed} noticed, {harmless} harmless, {behind} behind");
-    assert!(noticed + behind > 0, "nothing was ever noticed");
+    assert!(noticed + behind >= 8, "too little was noticed");
 }
 
 /// A child of the tests below.
