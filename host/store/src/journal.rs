@@ -172,13 +172,9 @@ impl Journal {
                 problem,
             });
         }
-        // Before the first segment, whose making brings this name to the disk too. Until there is one, the
-        // mark may be whole only in the system's memory: of a start that was killed, or whose sync failed.
-        let none = !known
-            .iter()
-            .any(|(name, _)| parse_segment_name(name).is_some());
+        // Before the first segment, whose making brings this name to the disk too.
         let (mark, acknowledged) = match (found, suspect) {
-            (Found::Whole(mark, tip), _) if !none || tip.seq > Seq(0) => (Some(mark), Some(tip)),
+            (Found::Whole(mark, tip), _) => (Some(mark), Some(tip)),
             (_, None) => {
                 let mark = Mark::create(&*disk, &mark_path, &genesis).map_err(mark_failed)?;
                 (Some(mark), None)
