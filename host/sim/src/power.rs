@@ -131,6 +131,18 @@ fn operations(work: u64) -> u64 {
     (disk.operations() - before).min(OPERATIONS_MAX - 1)
 }
 
+/// How many operations the next start has when nothing strikes it.
+fn operations_of_start(
+    disk: &FaultyDisk,
+    model: &Model,
+    habits: &Habits,
+    mut rng: Rng,
+) -> Result<u64, Broken> {
+    let disk = disk.copy();
+    settle(&disk, &mut model.clone(), habits, &mut rng)?;
+    Ok(disk.operations())
+}
+
 fn strike(chain: Chain, report: &mut PowerReport) {
     report.chains += 1;
     let lived = AssertUnwindSafe(|| {
@@ -189,11 +201,12 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
         }
         disk.revive();
         rng = Rng::new(luck.next());
-        // Early ones strike while it starts.
-        at = if luck.once_in(2) {
-            luck.below(16)
-        } else {
-            luck.below(120)
+        at = match luck.below(3) {
+            // While it starts.
+            0 => luck.below(16),
+            // In the first thing that it does, which must not rely on what the life before left.
+            1 => operations_of_start(&disk, &model, &habits, rng.clone())? + luck.below(8),
+            _ => luck.below(120),
         };
         fault = luck.pick(&[
             Fault::PowerLoss,

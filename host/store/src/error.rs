@@ -104,6 +104,31 @@ pub enum StoreError {
         /// The first record found.
         found: Seq,
     },
+    /// What a reader asks for was in a file of the journal that is not there, or was cut.
+    #[error(
+        "what was at position {position} of the journal is neither in {} nor in its archive: mount the \
+         disk that the archive is on, or put the missing file back, and restart",
+        path.display()
+    )]
+    Away {
+        /// The journal's directory.
+        path: PathBuf,
+        /// What was asked for.
+        position: u64,
+    },
+    /// The archive does not hold what was moved there before, so nothing more is: what is seen may be the
+    /// place at which its disk is to be mounted.
+    #[error(
+        "{} does not hold the journal before record {first}: mount the disk that it is on, or put those \
+         files back, and restart; until then nothing is moved there",
+        path.display()
+    )]
+    ArchiveAway {
+        /// The archive.
+        path: PathBuf,
+        /// The first record that was to be moved.
+        first: Seq,
+    },
     /// The file belongs to another realm.
     #[error("{} belongs to realm {found}, not to {expected}: is this the right directory?", path.display())]
     WrongRealm {

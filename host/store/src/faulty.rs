@@ -152,6 +152,7 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     off: bool,
     capacity: usize,
+    links: bool,
     short_writes: bool,
     /// Whether sectors come to the disk by themselves before a sync, as they do after some seconds.
     write_back: bool,
@@ -176,6 +177,7 @@ impl State {
             faults: BTreeMap::new(),
             off: false,
             capacity: usize::MAX,
+            links: true,
             short_writes: false,
             write_back: false,
             random,
@@ -233,6 +235,11 @@ impl FaultyDisk {
     /// Bytes of all files together.
     pub fn used(&self) -> usize {
         self.state().used()
+    }
+
+    /// Whether a file can have more than one name.
+    pub fn set_links(&self, links: bool) {
+        self.state().links = links;
     }
 
     /// Whether writes take only a part of what they are given, as a system may.
@@ -295,8 +302,9 @@ impl FaultyDisk {
                 *inode = Inode::default();
             }
         }
-        let (short_writes, write_back) = (state.short_writes, state.write_back);
+        let (links, short_writes, write_back) = (state.links, state.short_writes, state.write_back);
         Self::on(State {
+            links,
             short_writes,
             write_back,
             ..State::settled(state.root.clone(), inodes, kept, random)
@@ -323,7 +331,10 @@ impl FaultyDisk {
             dirty: BTreeSet::new(),
         });
         let (root, names) = (state.root.clone(), state.names.clone());
-        Self::on(State::settled(root, inodes.collect(), names, state.random))
+        Self::on(State {
+            links: state.links,
+            ..State::settled(root, inodes.collect(), names, state.random)
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -341,11 +352,12 @@ enum Fate {
 impl State {
     /// A file without a name takes no room: nobody here holds one open that was removed.
     fn used(&self) -> usize {
-        let named = self.names.values().filter_map(|node| match node {
-            Node::Dir => None,
-            Node::File(inode) => Some(self.inodes[*inode].seen.len()),
+        let named: BTreeSet<_> = self.names.values().collect();
+        let lens = named.into_iter().map(|node| match node {
+            Node::Dir => 0,
+            Node::File(inode) => self.inodes[*inode].seen.len(),
         });
-        named.sum()
+        lens.sum()
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -445,6 +457,22 @@ impl Disk for FaultyDisk {
         state.parent_exists(to)?;
         let fate = state.begin()?;
         state.change(NameChange::Rename(from.to_owned(), to.to_owned(), node));
+        state.end(fate)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive()?;
+        if !state.links {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
+        let node = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.parent_exists(to)?;
+        let fate = state.begin()?;
+        state.change(NameChange::Set(to.to_owned(), node));
         state.end(fate)
     }
 

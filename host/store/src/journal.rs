@@ -1,5 +1,6 @@
 //! The journal: what happened, in the order in which it happened, and nothing before it is durable.
 
+mod archive;
 mod format;
 mod mark;
 mod reader;
@@ -17,12 +18,13 @@ use crate::disk::{Disk, OpenMode, RealDisk, write_again, write_full};
 use crate::{DirLock, StoreError};
 use format::{
     BATCH_HEADER, BatchHeader, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, TRAILER, Tip,
-    parse_segment_name, record_header, segment_name,
+    record_header, segment_name,
 };
 use mark::{Found, MARK_NAME, Mark};
-use scan::{Scan, Segment};
+use scan::{Place, Scan, Segment, places};
 use shared::{Shared, Written};
 
+pub use archive::Archiver;
 pub use reader::{Reader, Replay};
 pub use scan::{Cut, Recovery};
 pub use shared::Syncer;
@@ -65,13 +67,16 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// From where it is needed. Segments in front of it may be missing.
     pub start: Start,
+    /// The directory to which segments go that are not needed so often, if any: see [`Archiver`]. It is
+    /// made if its parent is there, and may be on another disk.
+    pub archive: Option<PathBuf>,
     /// Take the end that is found for the end, though the file that says where it was is missing or
     /// damaged. Whoever sets this gives up what may have been cut from it.
     pub trust_end: bool,
 }
 
 impl JournalConfig {
-    /// The whole journal of `realm`, in segments of 64 MiB.
+    /// The whole journal of `realm`, in segments of 64 MiB, without an archive.
     pub fn new(realm: RealmId) -> Self {
         let hash = Hasher::with_domain("hearth.journal.genesis.v1")
             .raw(realm.0.as_bytes())
@@ -80,6 +85,7 @@ impl JournalConfig {
             realm,
             segment_bytes: 64 << 20,
             start: Start { seq: Seq(0), hash },
+            archive: None,
             trust_end: false,
         }
     }
@@ -143,13 +149,13 @@ impl Journal {
         mut visit: impl FnMut(Entry, &[u8]) -> Result<(), E>,
     ) -> Result<(Self, Recovery), StoreError> {
         let dir = parent.join("journal");
-        disk.create_dir(&dir)
-            .and_then(|()| disk.sync_dir(&parent))
-            .map_err(|error| StoreError::io("making", &dir, error))?;
+        for dir in [Some(&dir), config.archive.as_ref()].into_iter().flatten() {
+            disk.create_dir(dir)
+                .and_then(|()| disk.sync_dir(dir.parent().unwrap_or(dir)))
+                .map_err(|error| StoreError::io("making", dir, error))?;
+        }
         let mark_path = dir.join(MARK_NAME);
-        let known = disk
-            .list(&dir)
-            .map_err(|error| StoreError::io("listing", &dir, error))?;
+        let places = places(&*disk, &dir, config.archive.as_deref())?;
         let genesis = Tip {
             seq: config.start.seq,
             hash: config.start.hash,
@@ -160,7 +166,7 @@ impl Journal {
             .map_err(|error| StoreError::io("opening", &mark_path, error))?;
         let suspect = match &found {
             Found::Whole(..) => None,
-            Found::Missing | Found::Unfinished if is_new(&known, config.start.seq) => None,
+            Found::Missing | Found::Unfinished if is_new(&places, config.start.seq) => None,
             Found::Missing => Some("is missing"),
             Found::Unfinished | Found::Damaged => Some("is damaged"),
         };
@@ -193,12 +199,13 @@ impl Journal {
             newest: genesis,
             recovery: Recovery::default(),
         };
-        let (mut segments, mut tip) =
-            scan.run(&mut |entry, record| visit(entry, record).map_err(Into::into))?;
+        let (mut segments, mut tip) = scan.run(&places, &mut |entry, record| {
+            visit(entry, record).map_err(Into::into)
+        })?;
         let (recovery, newest) = (scan.recovery, scan.newest);
         let segment = match segments.last() {
-            Some(segment) => segment.clone(),
-            None => {
+            Some(segment) if !segment.archived => segment.clone(),
+            _ => {
                 let (segment, start) = new_segment(&*disk, &dir, config.realm, tip)?;
                 tip = start;
                 segments.push(segment.clone());
@@ -227,7 +234,14 @@ impl Journal {
             .map_err(|error| StoreError::io("syncing", &dir, error))?;
         let written = Written { tip, file };
         let journal = Self {
-            shared: Arc::new(Shared::new(disk, dir, segments, written, mark)),
+            shared: Arc::new(Shared::new(
+                disk,
+                dir,
+                config.archive.clone(),
+                segments,
+                written,
+                mark,
+            )),
             config,
             segment,
             written: tip,
@@ -262,6 +276,11 @@ impl Journal {
     /// A handle that syncs what was flushed, also from another thread while more is appended.
     pub fn syncer(&self) -> Syncer {
         Syncer::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle that moves segments to the archive, also from another thread.
+    pub fn archiver(&self) -> Archiver {
+        Archiver::new(Arc::clone(&self.shared), self._lock.clone())
     }
 
     /// Adds records behind all others. They are durable after the next [`Journal::commit`].
@@ -335,16 +354,6 @@ impl Journal {
         // One large step must not keep its memory for ever.
         self.buffer.shrink_to(BATCH_BYTES_MAX / 16);
         Ok(self.written.seq)
-    }
-
-    /// Removes segments of which no record after `seq` is needed; gives back how many. The segment
-    /// being written always stays.
-    ///
-    /// # Errors
-    ///
-    /// What the system refuses.
-    pub fn cut_before(&mut self, seq: Seq) -> Result<usize, StoreError> {
-        self.shared.cut_before(seq)
     }
 
     fn push(&mut self, record: &[u8]) -> Entry {
@@ -422,16 +431,12 @@ impl Journal {
 }
 
 /// Whether nothing was ever written to a journal but the beginning of its first segment.
-fn is_new(files: &[(String, Option<u64>)], start: Seq) -> bool {
+fn is_new(places: &[Place], start: Seq) -> bool {
     // A snapshot proves that there was a journal, and so that it had a mark.
-    if start > Seq(0) {
-        return false;
-    }
-    let first = segment_name(Seq(1));
-    let mut segments = files
-        .iter()
-        .filter(|(name, _)| parse_segment_name(name).is_some());
-    segments.all(|(name, len)| *name == first && len.unwrap_or(0) <= SEGMENT_HEADER as u64)
+    start == Seq(0)
+        && places
+            .iter()
+            .all(|place| place.first == Seq(1) && place.len <= SEGMENT_HEADER as u64)
 }
 
 /// Makes the segment that follows `tip`, durably. A full disk leaves nothing behind.
@@ -460,5 +465,10 @@ fn new_segment(
         hash: header.hash,
         position: tip.position + SEGMENT_HEADER as u64,
     };
-    Ok((Segment { header, path }, start))
+    let segment = Segment {
+        header,
+        path,
+        archived: false,
+    };
+    Ok((segment, start))
 }

@@ -30,8 +30,8 @@ pub use index::{
     INDEX_KEY_BYTES_MAX, INDEX_ROW_BYTES_MAX, Index, IndexError, IndexPoint, IndexStep, Indexes,
 };
 pub use journal::{
-    BATCH_BYTES_MAX, Cut, Entry, Journal, JournalConfig, Position, RECORD_BYTES_MAX, Reader,
-    Recovery, Replay, Start, Syncer,
+    Archiver, BATCH_BYTES_MAX, Cut, Entry, Journal, JournalConfig, Position, RECORD_BYTES_MAX,
+    Reader, Recovery, Replay, Start, Syncer,
 };
 pub use lock::DirLock;
 pub use snapshots::{Snapshot, Snapshots};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod archive;
 mod ballast;
 mod blobs;
 mod damage;

@@ -30,7 +30,9 @@ pub(super) struct Habits {
     /// operations that are all alike, of which then some are struck.
     laid_out: bool,
     pub(super) every: u64,
-    cuts: bool,
+    /// Whether segments go to an archive, and whether they can be linked there.
+    archives: bool,
+    links: bool,
     /// Every how many steps a snapshot is made.
     snapshot_every: u64,
 }
@@ -45,14 +47,16 @@ impl Habits {
             last: work % 3,
             laid_out,
             every: if laid_out { 1 } else { 5 },
-            cuts: rng.once_in(2),
+            archives: rng.once_in(2),
             snapshot_every: rng.range(3, 9),
+            links: rng.once_in(2),
         }
     }
 
     /// The disk on which such work begins.
     pub(super) fn disk(&self, work: u64) -> FaultyDisk {
         let disk = FaultyDisk::new(root(), work);
+        disk.set_links(self.links);
         if self.laid_out {
             let on: Arc<dyn Disk> = Arc::new(disk.clone());
             // If this fails, so does the first start.
@@ -153,7 +157,7 @@ fn open(
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
     make_home(&*on)?;
     let genesis = JournalConfig::new(realm()).start;
-    if habits.last == SNAPSHOTS_LAST && model.cut == 0 {
+    if habits.last == SNAPSHOTS_LAST {
         let blobs = open_blobs(&on, model)?;
         let journal = open_journal(&on, model, habits, genesis)?;
         let snapshots = open_snapshots(&on, model)?.0;
@@ -167,8 +171,8 @@ fn open(
     let late = habits.last == BLOBS_LAST;
     let early = (!late).then(|| open_blobs(&on, model)).transpose()?;
     let (snapshots, newest) = open_snapshots(&on, model)?;
-    // By turns the whole journal, as long as there is one.
-    let newest = newest.filter(|_| model.cut > 0 || !luck.once_in(4));
+    // By turns the whole journal.
+    let newest = newest.filter(|_| !luck.once_in(4));
     let journal = open_journal(&on, model, habits, newest.unwrap_or(genesis))?;
     let blobs = match early {
         Some(blobs) => blobs,
@@ -202,6 +206,7 @@ fn open_journal(
     let config = JournalConfig {
         segment_bytes: habits.segment_bytes,
         start,
+        archive: habits.archives.then(|| root().join("archive")),
         ..JournalConfig::new(realm())
     };
     let mut broken = None;
@@ -328,11 +333,14 @@ fn work(
         }
         6 => commit(stores, model),
         7 => follow(stores, model, rng),
-        8 if habits.cuts && model.snapshots.len() == 2 => {
+        8 if habits.archives => {
             let older = model.snapshots.first().copied().unwrap_or_default();
-            model.cut = model.cut.max(older);
-            stores.journal.cut_before(Seq(older))?;
-            Ok(())
+            // A coordinator lives on when a segment cannot be moved.
+            match stores.journal.archiver().archive_before(Seq(older)) {
+                Err(error) if disk.is_off() => Err(error.into()),
+                Err(StoreError::Io { .. }) | Ok(_) => Ok(()),
+                Err(other) => Err(other.into()),
+            }
         }
         _ => {
             // A coordinator lives on when a blob cannot be kept.
@@ -366,7 +374,7 @@ fn follow(stores: &Stores, model: &mut Model, rng: &mut Rng) -> Result<(), Ended
     let durable = reader.durable().0;
     // Whatever is shown was promised with it.
     model.acknowledged = model.acknowledged.max(durable as usize);
-    let from = model.cut + 1 + rng.below(durable.saturating_sub(model.cut).max(1));
+    let from = 1 + rng.below(durable.max(1));
     let mut replay = reader.replay(Seq(from));
     for seq in from..=durable {
         match replay.next_entry()? {

@@ -20,8 +20,6 @@ pub(super) struct Model {
     made: u64,
     /// How many of them somebody was told of.
     pub(super) acknowledged: usize,
-    /// Records that were cut off the front, at most.
-    pub(super) cut: u64,
     /// Snapshots that must be there, and those that may be.
     pub(super) snapshots: BTreeSet<u64>,
     pub(super) perhaps: BTreeSet<u64>,
@@ -37,7 +35,6 @@ impl Model {
             states: Vec::new(),
             made: 0,
             acknowledged: 0,
-            cut: 0,
             snapshots: BTreeSet::new(),
             perhaps: BTreeSet::new(),
             blobs: BTreeMap::new(),

@@ -69,7 +69,8 @@ impl BlobStore {
 
     /// Takes the name from a blob that is not what its name says, so that it can be stored again; gives
     /// where the bytes are now, or nothing if it is not there. They count no longer, and stay until an
-    /// operator has looked at them or the same happens to the next blob of that name.
+    /// operator has looked at them or the same happens to the next blob of that name. Not durable, unless
+    /// it is stored again: what a power loss brings back is found damaged again.
     ///
     /// # Errors
     ///
@@ -81,11 +82,9 @@ impl BlobStore {
         };
         let path = self.inner.path(digest);
         let bad = path.with_extension(BAD);
-        let shard = self.inner.shard(digest);
         self.inner
             .disk
             .rename(&path, &bad)
-            .and_then(|()| self.inner.disk.sync_dir(&shard))
             .map_err(|error| StoreError::io("setting aside", &path, error))?;
         self.inner.release(len);
         Ok(Some(bad))

@@ -38,11 +38,16 @@ impl Reader {
     /// # Errors
     ///
     /// [`StoreError::Position`] if no durable record begins there, [`StoreError::Damaged`] if its
-    /// bytes changed since they were written.
+    /// bytes changed since they were written, [`StoreError::Away`] if its segment is not there, and what
+    /// the system refuses.
     pub fn read_at(&self, position: Position) -> Result<Vec<u8>, StoreError> {
         let nothing = || StoreError::Position(position.0);
+        let away = || StoreError::Away {
+            path: self.shared.dir().to_owned(),
+            position: position.0,
+        };
         let (_, end) = self.shared.durable();
-        let (segment, next) = self.shared.segment_at(position.0).ok_or_else(nothing)?;
+        let (segment, next) = self.shared.segment_at(position.0).ok_or_else(away)?;
         let end = end.min(next.unwrap_or(u64::MAX));
         let offset = position.0 - segment.header.position;
         if offset < (SEGMENT_HEADER + BATCH_HEADER) as u64 || position.0 >= end {
@@ -58,6 +63,9 @@ impl Reader {
             Ok::<_, StoreError>(bytes)
         };
         let mut bytes = read(room.min(GUESS))?;
+        if bytes.is_empty() {
+            return Err(away());
+        }
         let len = record_len(&bytes).ok_or_else(nothing)?;
         let whole = RECORD_HEADER.saturating_add(len);
         if whole > room {
@@ -121,7 +129,7 @@ impl Replay {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Gap`] if the record's segment was cut, damage, and what the system refuses.
+    /// [`StoreError::Gap`] if the record's segment is not there, damage, and what the system refuses.
     pub fn next_entry(&mut self) -> Result<Option<(Entry, &[u8])>, StoreError> {
         let (durable, end) = self.shared.durable();
         if self.next > durable {

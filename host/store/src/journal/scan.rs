@@ -1,5 +1,6 @@
 //! Reading a journal back: every hash is checked, a torn tail is cut, anything else is damage.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use hearth_wire::{Digest, RealmId, Seq};
 
 use super::format::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, HeaderError, RECORD_HEADER, SEGMENT_HEADER,
-    SegmentHeader, TRAILER, Tip, parse_segment_name, record_at, segment_name,
+    SegmentHeader, TRAILER, Tip, parse_segment_name, record_at,
 };
 use super::window::Window;
 use super::{BATCH_BYTES_MAX, Entry, Position, Start};
@@ -24,6 +25,52 @@ const STEP: u64 = 64 << 10;
 pub(super) struct Segment {
     pub(super) header: SegmentHeader,
     pub(super) path: PathBuf,
+    /// Whether it is in the archive, where nothing is written.
+    pub(super) archived: bool,
+}
+
+/// A segment's file, of which nothing but the name is known.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) first: Seq,
+    pub(super) path: PathBuf,
+    pub(super) archived: bool,
+    pub(super) len: u64,
+}
+
+/// The files of all segments of a journal, in order.
+pub(super) fn places(
+    disk: &dyn Disk,
+    dir: &Path,
+    archive: Option<&Path>,
+) -> Result<Vec<Place>, StoreError> {
+    let mut places = BTreeMap::new();
+    // One that was on its way when a process was killed is in both.
+    for (dir, archived) in archive
+        .map(|archive| (archive, true))
+        .into_iter()
+        .chain([(dir, false)])
+    {
+        let names = disk
+            .list(dir)
+            .map_err(|error| StoreError::io("listing", dir, error))?;
+        let found = names.iter().filter_map(|(name, len)| {
+            let first = parse_segment_name(name)?;
+            let path = dir.join(name);
+            let len = len.unwrap_or(0);
+            Some((
+                first,
+                Place {
+                    first,
+                    path,
+                    archived,
+                    len,
+                },
+            ))
+        });
+        places.extend(found);
+    }
+    Ok(places.into_values().collect())
 }
 
 /// An incomplete tail that was cut: records of a commit that never returned.
@@ -52,6 +99,8 @@ pub struct Recovery {
     /// that is needed to go on, but what was acknowledged there cannot be read back. It has to be restored
     /// from a backup.
     pub damaged: Vec<PathBuf>,
+    /// The first record that is there. What was before it may be needed by readers.
+    pub first: Seq,
 }
 
 pub(super) type Visitor<'a> =
@@ -83,40 +132,37 @@ struct Broken {
 
 impl Scan<'_> {
     /// Reads all segments. Gives back them and the tip; no segments if the journal is new.
-    pub(super) fn run(&mut self, visit: Visitor<'_>) -> Result<(Vec<Segment>, Tip), StoreError> {
-        let names = self
-            .disk
-            .list(self.dir)
-            .map_err(|error| StoreError::io("listing", self.dir, error))?;
-        let firsts: Vec<Seq> = names
-            .iter()
-            .filter_map(|(name, _)| parse_segment_name(name))
-            .collect();
-        let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
+    pub(super) fn run(
+        &mut self,
+        places: &[Place],
+        visit: Visitor<'_>,
+    ) -> Result<(Vec<Segment>, Tip), StoreError> {
+        let mut segments: Vec<Segment> = Vec::with_capacity(places.len());
         let mut tip: Option<Tip> = None;
         // What the start covers is kept for readers, and read here only from the segment on in which the
         // start's own hash stands: as that of its end, or in a header as that of the one before.
-        let behind = firsts.partition_point(|first| *first <= self.start.seq);
-        let unread = match firsts.get(behind) {
-            Some(&first) if self.goes_on_from_start(first)? => behind,
+        let behind = places.partition_point(|place| place.first <= self.start.seq);
+        let unread = match places.get(behind) {
+            Some(place) if self.goes_on_from_start(place)? => behind,
             _ => behind.saturating_sub(1),
         };
-        segments.extend(self.known(&firsts[..unread], firsts.get(unread).copied())?);
-        for (number, &first) in firsts.iter().enumerate().skip(unread) {
-            let path = self.dir.join(segment_name(first));
-            let last = number + 1 == firsts.len();
+        segments.extend(self.known(&places[..unread], places.get(unread))?);
+        for (number, place) in places.iter().enumerate().skip(unread) {
+            let (first, path) = (place.first, &place.path);
+            // What is in the archive has ended, so nothing can be torn there.
+            let last = number + 1 == places.len() && !place.archived;
             let file = self
                 .disk
                 .open(
-                    &path,
+                    path,
                     if last {
                         OpenMode::Write
                     } else {
                         OpenMode::Read
                     },
                 )
-                .map_err(|error| StoreError::io("opening", &path, error))?;
-            let Some(header) = self.header(&path, &*file, first, tip, last)? else {
+                .map_err(|error| StoreError::io("opening", path, error))?;
+            let Some(header) = self.header(path, &*file, first, tip, last)? else {
                 continue;
             };
             let start = Tip {
@@ -124,7 +170,11 @@ impl Scan<'_> {
                 hash: header.hash,
                 position: header.position + SEGMENT_HEADER as u64,
             };
-            let segment = Segment { header, path };
+            let segment = Segment {
+                header,
+                path: path.clone(),
+                archived: place.archived,
+            };
             tip = Some(self.batches(&segment, file, start, last, visit)?);
             self.recovery.segments += 1;
             segments.push(segment);
@@ -152,55 +202,66 @@ impl Scan<'_> {
             hash: self.start.hash,
             position: 0,
         };
+        self.recovery.first = segments
+            .first()
+            .map_or(Seq(1), |segment| segment.header.first);
         Ok((segments, tip.unwrap_or(genesis)))
     }
 
     /// What stands where the header of a segment should be, and the length of its file.
-    fn peek(&self, first: Seq) -> Result<(Result<SegmentHeader, HeaderError>, u64), StoreError> {
-        let path = self.dir.join(segment_name(first));
-        let failed = |error| StoreError::io("reading", &path, error);
-        let file = self.disk.open(&path, OpenMode::Read).map_err(failed)?;
+    fn peek(&self, place: &Place) -> Result<(Result<SegmentHeader, HeaderError>, u64), StoreError> {
+        let Place { first, path, .. } = place;
+        let failed = |error| StoreError::io("reading", path, error);
+        let file = self.disk.open(path, OpenMode::Read).map_err(failed)?;
         let mut bytes = [0; SEGMENT_HEADER];
         let read = crate::disk::read_full(&*file, &mut bytes, 0).map_err(failed)?;
-        let header = match SegmentHeader::decode(&bytes[..read], &path, self.realm) {
-            Ok(header) if header.first != first => Err(HeaderError::Broken),
+        let header = match SegmentHeader::decode(&bytes[..read], path, self.realm) {
+            Ok(header) if header.first != *first => Err(HeaderError::Broken),
             other => other,
         };
         Ok((header, file.len().map_err(failed)?))
     }
 
     /// Whether a segment's header shows that it follows the start.
-    fn goes_on_from_start(&self, first: Seq) -> Result<bool, StoreError> {
+    fn goes_on_from_start(&self, place: &Place) -> Result<bool, StoreError> {
         let Seq(before) = self.start.seq;
-        let header = self.peek(first)?.0;
-        Ok(first.0 == before + 1 && header.is_ok_and(|header| header.previous == self.start.hash))
+        let header = self.peek(place)?.0;
+        let follows = place.first.0 == before + 1;
+        Ok(follows && header.is_ok_and(|header| header.previous == self.start.hash))
     }
 
     /// Segments of which only the headers are read; `next` is the one behind them. One whose header is
     /// damaged, or that does not reach to the next, is told of and keeps its place, so that whoever reads in
     /// it hears of the file.
-    fn known(&mut self, firsts: &[Seq], next: Option<Seq>) -> Result<Vec<Segment>, StoreError> {
+    fn known(
+        &mut self,
+        places: &[Place],
+        next: Option<&Place>,
+    ) -> Result<Vec<Segment>, StoreError> {
         let mut end = None;
         if let Some(next) = next {
             end = self.peek(next)?.0.ok().map(|header| header.position);
         }
-        let mut segments = Vec::with_capacity(firsts.len());
-        for &first in firsts.iter().rev() {
-            let path = self.dir.join(segment_name(first));
-            let (header, len) = self.peek(first)?;
+        let mut segments = Vec::with_capacity(places.len());
+        for place in places.iter().rev() {
+            let (header, len) = match self.peek(place) {
+                // A disk of the archive that fails must not hold up a start that needs nothing of it.
+                Err(_) if place.archived => (Err(HeaderError::Broken), place.len),
+                other => other?,
+            };
             let header = match header {
                 Ok(header) => {
                     if end.is_some_and(|end| end != header.position + len) {
-                        self.recovery.damaged.push(path.clone());
+                        self.recovery.damaged.push(place.path.clone());
                     }
                     header
                 }
                 Err(HeaderError::Unusable(error)) => return Err(error),
                 Err(HeaderError::Broken) => {
-                    self.recovery.damaged.push(path.clone());
+                    self.recovery.damaged.push(place.path.clone());
                     SegmentHeader {
                         realm: self.realm,
-                        first,
+                        first: place.first,
                         position: end.unwrap_or(0).saturating_sub(len),
                         previous: Digest::default(),
                         hash: Digest::default(),
@@ -208,7 +269,11 @@ impl Scan<'_> {
                 }
             };
             end = Some(header.position);
-            segments.push(Segment { header, path });
+            segments.push(Segment {
+                header,
+                path: place.path.clone(),
+                archived: place.archived,
+            });
         }
         segments.reverse();
         Ok(segments)

@@ -27,6 +27,7 @@ pub(super) struct Written {
 pub(super) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    archive: Option<PathBuf>,
     segments: RwLock<Vec<Segment>>,
     /// Files of segments that were read, the most recently used last.
     files: Mutex<Vec<(Seq, Arc<dyn DiskFile>)>>,
@@ -43,6 +44,7 @@ impl Shared {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
+        archive: Option<PathBuf>,
         segments: Vec<Segment>,
         written: Written,
         mark: Mark,
@@ -50,6 +52,7 @@ impl Shared {
         Self {
             disk,
             dir,
+            archive,
             segments: RwLock::new(segments),
             files: Mutex::default(),
             durable_seq: AtomicU64::new(written.tip.seq.0),
@@ -66,6 +69,10 @@ impl Shared {
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    pub(super) fn archive(&self) -> Option<&Path> {
+        self.archive.as_deref()
     }
 
     /// The newest durable record and the position behind it.
@@ -134,30 +141,33 @@ impl Shared {
         *self.written() = written;
     }
 
-    pub(super) fn cut_before(&self, seq: Seq) -> Result<usize, StoreError> {
-        let mut removed = 0;
-        loop {
-            let oldest = {
-                let mut segments = self
-                    .segments
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                match segments.get(1) {
-                    Some(second) if second.header.first.0 <= seq.0.saturating_add(1) => {
-                        segments.remove(0)
-                    }
-                    _ => break,
-                }
-            };
-            lock(&self.files).retain(|(first, _)| *first != oldest.header.first);
-            // Each name goes before the next one, so that a crash leaves no gap.
-            self.disk
-                .remove(&oldest.path)
-                .and_then(|()| self.disk.sync_dir(&self.dir))
-                .map_err(|error| StoreError::io("removing", &oldest.path, error))?;
-            removed += 1;
+    /// The oldest segment that is not in the archive, if it ends at record `seq` or before it, and the one
+    /// before that. Never the newest.
+    pub(super) fn to_archive(&self, seq: Seq) -> Option<(Option<Segment>, Segment)> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let at = segments.iter().position(|segment| !segment.archived)?;
+        let next = segments.get(at + 1)?;
+        let ended = next.header.first.0 <= seq.0.saturating_add(1);
+        let before = at.checked_sub(1).map(|before| segments[before].clone());
+        ended.then(|| (before, segments[at].clone()))
+    }
+
+    /// The segment that begins with `first` is in the archive.
+    pub(super) fn archived(&self, first: Seq, path: PathBuf) {
+        let mut segments = self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(segment) = segments
+            .iter_mut()
+            .find(|segment| segment.header.first == first)
+        {
+            segment.path = path;
+            segment.archived = true;
         }
-        Ok(removed)
+        drop(segments);
+        // Held open, it would keep its room on the disk that it has left.
+        lock(&self.files).retain(|(known, _)| *known != first);
     }
 
     /// Where each segment but the newest ends.
@@ -201,23 +211,41 @@ impl Shared {
         ))
     }
 
-    /// The file of a segment, from the open ones if it is there.
+    /// The file of a segment, from the open ones if it is there. No lock is held while it is opened: the
+    /// archive may be slow.
     pub(super) fn file(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, StoreError> {
         let first = segment.header.first;
-        let mut files = lock(&self.files);
-        let known = files.iter().position(|(known, _)| *known == first);
-        let file = match known {
-            Some(index) => files.remove(index).1,
-            None => self
-                .disk
-                .open(&segment.path, OpenMode::Read)
-                .map_err(|error| StoreError::io("opening", &segment.path, error))?,
+        let known = {
+            let mut files = lock(&self.files);
+            let known = files.iter().position(|(known, _)| *known == first);
+            known.map(|index| files.remove(index).1)
         };
+        let file = match known {
+            Some(file) => file,
+            None => self.open(segment)?,
+        };
+        let mut files = lock(&self.files);
+        files.retain(|(known, _)| *known != first);
         if files.len() == OPEN_FILES_MAX {
             files.remove(0);
         }
         files.push((first, Arc::clone(&file)));
         Ok(file)
+    }
+
+    fn open(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, StoreError> {
+        let mut path = segment.path.clone();
+        loop {
+            let error = match self.disk.open(&path, OpenMode::Read) {
+                Ok(file) => return Ok(file),
+                Err(error) => error,
+            };
+            // It may have been moved since it was looked up.
+            match self.segment_of(segment.header.first) {
+                Some((now, _)) if now.path != path => path = now.path,
+                _ => return Err(StoreError::io("opening", &path, error)),
+            }
+        }
     }
 }
 

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use hearth_wire::{Digest, RealmId, Seq};
 
 use super::{config, disk, open, open_with, realm, record, records, root};
-use crate::{
-    DirLock, Entry, Journal, JournalConfig, Position, RECORD_BYTES_MAX, Start, StoreError,
-};
+use crate::{DirLock, Entry, Journal, JournalConfig, Position, RECORD_BYTES_MAX, StoreError};
 
 fn nothing(_: Entry, _: &[u8]) -> Result<(), std::convert::Infallible> {
     Ok(())
@@ -187,48 +185,6 @@ fn an_empty_commit_costs_and_changes_nothing() {
     journal.append(&records(0, 0)).unwrap();
     assert_eq!(journal.commit().unwrap(), Seq(1));
     assert_eq!(disk.operations(), before);
-}
-
-#[test]
-fn old_segments_are_cut_and_the_rest_is_enough_from_a_start() {
-    let disk = disk(7);
-    let (mut journal, ..) = open(&disk).unwrap();
-    let mut start = None;
-    for number in 0..100 {
-        journal.append(&[record(number)]).unwrap();
-        journal.commit().unwrap();
-        if number == 59 {
-            let (seq, hash) = (journal.durable(), journal.hash());
-            start = Some(Start { seq, hash });
-        }
-    }
-    let start = start.unwrap();
-    let removed = journal.cut_before(start.seq).unwrap();
-    assert!(removed > 3, "{removed}");
-    let reader = journal.reader();
-    assert!(matches!(
-        reader.replay(Seq(1)).next_entry().unwrap_err(),
-        StoreError::Gap { .. }
-    ));
-    drop(journal);
-
-    let mut found = Vec::new();
-    let visit = |entry: Entry, bytes: &[u8]| {
-        found.push((entry.seq, bytes.to_vec()));
-        Ok::<_, std::convert::Infallible>(())
-    };
-    let from = JournalConfig { start, ..config() };
-    let on = || Arc::new(disk.clone());
-    Journal::open_on(on(), root(), from.clone(), visit).unwrap();
-    let expected: Vec<_> = (60..100).map(|n| (Seq(n + 1), record(n))).collect();
-    assert_eq!(found, expected);
-
-    let error = open_with(&disk, config()).unwrap_err();
-    assert!(matches!(error, StoreError::Gap { .. }), "{error}");
-    let mut wrong = from;
-    wrong.start.hash = Digest::of(b"of a snapshot of another history");
-    let error = Journal::open_on(on(), root(), wrong, nothing).unwrap_err();
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
 #[test]

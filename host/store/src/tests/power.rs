@@ -2,9 +2,9 @@
 
 use hearth_wire::{Digest, Seq};
 
-use super::{config, disk, open, open_with, record, records, root};
+use super::{config, disk, open, record, records, root};
 use crate::faulty::{Fault, FaultyDisk};
-use crate::{BlobConfig, BlobStore, JournalConfig, PartialName, Start, StoreError};
+use crate::{BlobConfig, BlobStore, PartialName, StoreError};
 
 const COMMITS: u64 = 12;
 
@@ -178,29 +178,6 @@ fn what_follows_a_killed_process_is_durable_whatever_that_one_was_doing() {
             journal.append(&[record(found)]).unwrap();
             journal.commit().unwrap();
             check(&disk.after_power_loss(seed), found + 1, found + 1, &what);
-        }
-    }
-}
-
-#[test]
-fn power_loss_while_old_segments_are_cut_leaves_no_gap() {
-    for operation in 0..20 {
-        for seed in 0..40 {
-            let disk = disk(seed);
-            assert!(work(&disk).2.is_none());
-            assert!(work(&disk).2.is_none());
-            let (mut journal, ..) = open(&disk).unwrap();
-            let (seq, hash) = (journal.durable(), journal.hash());
-            disk.fault_at(disk.operations() + operation, Fault::PowerLoss);
-            let _ = journal.cut_before(seq);
-            let disk = disk.after_power_loss(seed);
-            let start = Start { seq, hash };
-            let config = JournalConfig { start, ..config() };
-            let opened = open_with(&disk, config);
-            let (journal, _, recovery) =
-                opened.unwrap_or_else(|error| panic!("{operation} {seed}: {error}"));
-            assert_eq!(journal.durable(), seq);
-            assert!(recovery.damaged.is_empty(), "{operation} {seed}: a gap");
         }
     }
 }
