@@ -312,5 +312,6 @@ fn is_damage(error: &StoreError) -> bool {
             | StoreError::WrongRealm { .. }
             | StoreError::Visitor { .. }
             | StoreError::Position(_)
+            | StoreError::Away { .. }
     )
 }

@@ -49,6 +49,9 @@ pub struct CoordinatorConfig {
     pub index_scrub_every: Duration,
     /// Bytes after which the journal goes on in another file.
     pub journal_segment_bytes: u64,
+    /// Where files of the journal go that the snapshots cover: from the realm's directory on, or an absolute
+    /// path, which may be on another disk. They are read there, and must stay. Made if its parent is there.
+    pub archive: PathBuf,
     /// How long a shutdown waits for what is under way.
     pub shutdown_grace: Duration,
     /// Whether the coordinator announces itself on the local network.
@@ -101,6 +104,7 @@ impl CoordinatorConfig {
             snapshot_every: Duration::from_secs(20),
             index_scrub_every: Duration::from_secs(24 * 60 * 60),
             journal_segment_bytes: 64 << 20,
+            archive: "data/archive".into(),
             shutdown_grace: Duration::from_secs(5),
             announce: false,
             trust_journal_end: false,

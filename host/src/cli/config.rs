@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hearth_coordinator::CoordinatorConfig;
 use hearth_net::shutdown::GRACE_MAX;
@@ -40,6 +40,7 @@ pub(crate) struct CoordinatorFile {
     pub(crate) blob_gib_max: u64,
     pub(crate) disk_reserve_mib: u64,
     pub(crate) ballast_mib: u64,
+    pub(crate) archive: PathBuf,
     pub(crate) ended_jobs_max: usize,
     pub(crate) unused_files_hours: u64,
     pub(crate) shutdown_seconds: u64,
@@ -63,6 +64,7 @@ impl Default for CoordinatorFile {
             blob_gib_max: config.blob_bytes_max >> 30,
             disk_reserve_mib: config.disk_reserve_bytes >> 20,
             ballast_mib: config.ballast_bytes >> 20,
+            archive: config.archive,
             ended_jobs_max: config.ended_jobs_max,
             unused_files_hours: config.unused_files_kept.as_secs() / 3_600,
             shutdown_seconds: config.shutdown_grace.as_secs(),
@@ -95,7 +97,12 @@ impl CoordinatorFile {
             1..=IDEMPOTENCY_KEYS_MAX,
         )?;
         within("unused_files_hours", self.unused_files_hours, UNUSED_HOURS)?;
-        within("shutdown_seconds", self.shutdown_seconds, GRACE_SECONDS)
+        within("shutdown_seconds", self.shutdown_seconds, GRACE_SECONDS)?;
+        if self.archive.as_os_str().is_empty() {
+            return Err(Failure::rejected(format!("archive in {FILE} is empty"))
+                .next("name a folder, or put a # before the line to get the default"));
+        }
+        Ok(())
     }
 }
 
@@ -145,11 +152,13 @@ pub(crate) fn coordinator_template(listen: SocketAddr) -> String {
         blob_gib_max,
         disk_reserve_mib,
         ballast_mib,
+        archive,
         ended_jobs_max,
         unused_files_hours,
         shutdown_seconds,
         default_releases: _,
     } = CoordinatorFile::default();
+    let archive = archive.display();
     format!(
         "# Configuration of this realm's coordinator. What is commented out is the default.
 
@@ -182,6 +191,11 @@ listen = [\"{listen}\"]
 # taken, MiB, to be given up when a write of the journal does not fit; 0 for none.
 # disk_reserve_mib = {disk_reserve_mib}
 # ballast_mib = {ballast_mib}
+
+# Where files of the journal go that the next start does not need: from this folder on, or an absolute
+# path, which may be on another, larger disk. Results of old jobs are read there, and sometimes a start reads
+# all of it: keep them, and move them with the coordinator stopped.
+# archive = \"{archive}\"
 
 # Jobs that have ended and stay in the list, with their outputs; the first to end goes first. And how long
 # an uploaded file stays that no job needs, hours since somebody last asked for it.

@@ -142,6 +142,7 @@ fn configuration(
     config.blob_bytes_max = file.blob_gib_max.saturating_mul(1 << 30);
     config.disk_reserve_bytes = file.disk_reserve_mib << 20;
     config.ballast_bytes = file.ballast_mib << 20;
+    config.archive = file.archive;
     config.ended_jobs_max = file.ended_jobs_max;
     config.unused_files_kept = Duration::from_secs(file.unused_files_hours * 3_600);
     config.shutdown_grace = Duration::from_secs(file.shutdown_seconds);

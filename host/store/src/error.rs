@@ -129,6 +129,12 @@ pub enum StoreError {
         /// The first record that was to be moved.
         first: Seq,
     },
+    /// The archive is to be where some journal is. The operator is to blame.
+    #[error("{} is a journal's own directory: give the archive another one", path.display())]
+    ArchiveTaken {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file belongs to another realm.
     #[error("{} belongs to realm {found}, not to {expected}: is this the right directory?", path.display())]
     WrongRealm {

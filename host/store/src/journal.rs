@@ -229,6 +229,14 @@ impl Journal {
         // The one before may have been killed between syncing and noting it, or the power went.
         let noted = acknowledged.filter(|noted| noted.seq >= newest.seq);
         mark.renew(&noted.unwrap_or(newest)).map_err(mark_failed)?;
+        // By whatever path that is: files that are in both would be taken for moved.
+        if let Some(archive) = &config.archive
+            && disk.open(&archive.join(MARK_NAME), OpenMode::Read).is_ok()
+        {
+            return Err(StoreError::ArchiveTaken {
+                path: archive.clone(),
+            });
+        }
         // The names too: of the mark, and of a segment whose maker was killed before it came to this.
         disk.sync_dir(&dir)
             .map_err(|error| StoreError::io("syncing", &dir, error))?;

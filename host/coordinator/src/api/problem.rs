@@ -322,6 +322,17 @@ impl From<OutcomeError> for Problem {
                 error.to_string(),
                 "ask again in a minute; nothing is lost, and the coordinator's log says what it does",
             ),
+            OutcomeError::Store(
+                error @ (StoreError::Away { .. }
+                | StoreError::Io { .. }
+                | StoreError::Damaged { .. }),
+            ) => Self::operator(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal-unreadable",
+                error.to_string(),
+                "the operator has to put that file of the journal back, or to mount the disk of the \
+                 archive, and to start the coordinator again; everything else goes on",
+            ),
             other => Self::ours(other),
         }
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use hearth_core::{Config, Coordinator, Event};
 use hearth_store::{
-    Ballast, BlobConfig, BlobStore, DirLock, Entry, Indexes, Journal, JournalConfig, Snapshots,
-    StoreError,
+    Archiver, Ballast, BlobConfig, BlobStore, DirLock, Entry, Indexes, Journal, JournalConfig,
+    Snapshots, StoreError,
 };
-use hearth_wire::{RealmId, codec};
+use hearth_wire::{RealmId, Seq, codec};
 
 use super::folded::{Folded, Members};
 use super::snapshots;
@@ -31,6 +31,7 @@ pub(super) struct Opened {
     pub(super) core: Coordinator,
     pub(super) clock: Clock,
     pub(super) journal: Journal,
+    pub(super) archiver: Archiver,
     pub(super) state: State,
     pub(super) tables: Tables,
     pub(super) members: Members,
@@ -69,6 +70,7 @@ pub(super) fn open(
     let journal = JournalConfig {
         segment_bytes: config.journal_segment_bytes,
         start,
+        archive: Some(config.realm.join(&config.archive)),
         trust_end: config.trust_journal_end,
         ..JournalConfig::new(realm)
     };
@@ -95,6 +97,14 @@ pub(super) fn open(
              to go on, but results that were there cannot be read; put it back from a backup"
         );
     }
+    if recovery.first > Seq(1) {
+        tracing::error!(
+            first = %recovery.first,
+            archive = %config.realm.join(&config.archive).display(),
+            "the journal before this record is not there: results in it cannot be read, and no start \
+             without a snapshot is possible; mount the disk of the archive, or put its files back"
+        );
+    }
     tracing::info!(
         records = recovery.records,
         bytes = recovery.bytes,
@@ -113,6 +123,7 @@ pub(super) fn open(
     Ok(Opened {
         core,
         clock,
+        archiver: journal.archiver(),
         journal,
         state,
         tables,

@@ -136,11 +136,13 @@ fn read_journal(shell: &Shell, pace: &mut Pace<'_>) -> Result<(), CoordinatorErr
         match records.next_entry() {
             Ok(Some((_, record))) => bytes += record.len() as u64,
             Ok(None) => break,
-            Err(error @ StoreError::Damaged { .. }) => {
-                shell.metrics.files_damaged.inc();
-                let trouble = troubles::journal_damaged(&error);
-                tracing::error!("{trouble}");
-                shell.troubles.is_damaged(Digest::default(), trouble);
+            // The archive is away. The rest can be read.
+            Err(error @ StoreError::Gap { found, .. }) if count == 0 => {
+                tell(shell, &error);
+                records = shell.journal.replay(found);
+            }
+            Err(error @ (StoreError::Damaged { .. } | StoreError::Gap { .. })) => {
+                tell(shell, &error);
                 break;
             }
             Err(error) => return Err(error.into()),
@@ -153,6 +155,14 @@ fn read_journal(shell: &Shell, pace: &mut Pace<'_>) -> Result<(), CoordinatorErr
     }
     shell.scrubs.read(bytes);
     Ok(())
+}
+
+/// The journal is not what it was.
+fn tell(shell: &Shell, error: &StoreError) {
+    shell.metrics.files_damaged.inc();
+    let trouble = troubles::journal_damaged(error);
+    tracing::error!("{trouble}");
+    shell.troubles.is_damaged(Digest::default(), trouble);
 }
 
 /// Sees to it that others get at the disk.

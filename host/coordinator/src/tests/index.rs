@@ -16,6 +16,7 @@ use hearth_wire::{Digest, JobId, Role, Seq};
 use tempfile::TempDir;
 
 use super::restart::Process;
+use super::snapshots::segments;
 use super::support::*;
 
 /// Corruptions in one run of the campaign; the long form is `cargo xtask index`.
@@ -574,13 +575,7 @@ async fn an_index_that_cannot_be_had_refuses_its_reads_by_name_and_nothing_else(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_from_which_no_index_can_be_built_is_told_by_name() {
     let made = Made::new(&[40, 5], |_| {}).await;
-    let journal = made.data().join("journal");
-    let names = fs::read_dir(&journal).unwrap();
-    let segments = names.map(|entry| entry.unwrap().path());
-    let first = segments
-        .filter(|path| path.extension().is_some_and(|end| end == "journal"))
-        .min()
-        .unwrap();
+    let first = segments(&made.data()).swap_remove(0);
     let whole = fs::read(&first).unwrap();
     let mut bent = whole.clone();
     let middle = bent.len() / 2;

@@ -27,7 +27,7 @@ async fn scrub(client: &Client) -> Scrub {
     scrub_when(client, |scrub| scrub.last_ended.is_some()).await
 }
 
-async fn scrub_when(client: &Client, wanted: impl Fn(&Scrub) -> bool) -> Scrub {
+pub(super) async fn scrub_when(client: &Client, wanted: impl Fn(&Scrub) -> bool) -> Scrub {
     let wait = async {
         loop {
             let scrub: Scrub = client.get_json("/v1/scrub").await.unwrap();

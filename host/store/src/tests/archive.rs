@@ -407,6 +407,30 @@ fn nothing_in_the_archive_is_written_over() {
     assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
 }
 
+#[test]
+fn a_journals_own_directory_is_no_archive() {
+    let disk = disk(12);
+    drop(open_with(&disk, config()).unwrap());
+    let own = JournalConfig {
+        archive: Some(root().join("journal")),
+        ..config()
+    };
+    let error = open_with(&disk, own).unwrap_err();
+    assert!(matches!(error, StoreError::ArchiveTaken { .. }), "{error}");
+    // Another realm's, by a path that is not there yet.
+    let home = root().join("other");
+    disk.create_dir(&home).unwrap();
+    let other = JournalConfig {
+        archive: Some(root().join("journal")),
+        ..JournalConfig::new(RealmId(Digest::of(b"another realm")))
+    };
+    let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+    let opened = Journal::open_on(Arc::new(disk.clone()), home, other, nothing);
+    assert!(opened.is_err());
+    let (_, found, _) = open_with(&disk, config()).unwrap();
+    assert_eq!(found, Records::new());
+}
+
 /// The journal's own directory is lost: the archive alone is no journal, unless the owner says so.
 #[test]
 fn an_archive_without_a_journal_is_told() {
