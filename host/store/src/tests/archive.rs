@@ -57,11 +57,10 @@ fn names(disk: &FaultyDisk, dir: &str) -> Vec<PathBuf> {
     names.map(|(name, _)| dir.join(name)).collect()
 }
 
+type Numbered = Vec<(Seq, Vec<u8>)>;
+
 /// A start behind a snapshot.
-fn open_from(
-    disk: &FaultyDisk,
-    start: Start,
-) -> Result<(Journal, Vec<(Seq, Vec<u8>)>, Recovery), StoreError> {
+fn open_from(disk: &FaultyDisk, start: Start) -> Result<(Journal, Numbered, Recovery), StoreError> {
     let mut found = Vec::new();
     let visit = |entry: Entry, bytes: &[u8]| {
         found.push((entry.seq, bytes.to_vec()));
@@ -84,7 +83,7 @@ fn replayed(journal: &Journal, from: u64) -> Result<Records, StoreError> {
     Ok(found)
 }
 
-fn behind(covered: u64) -> Vec<(Seq, Vec<u8>)> {
+fn behind(covered: u64) -> Numbered {
     (covered..RECORDS)
         .map(|n| (Seq(n + 1), record(n)))
         .collect()
@@ -157,74 +156,77 @@ fn the_newest_segment_stays() {
     assert_eq!(found, records(0, RECORDS + 1));
 }
 
+/// A disk on which archiving is about to begin, and what it would be.
+fn before_a_move(seed: u64, links: bool) -> (FaultyDisk, Journal, Start) {
+    let disk = disk(seed);
+    disk.set_links(links);
+    disk.set_short_writes(seed.is_multiple_of(3));
+    let (journal, _, start) = filled(&disk);
+    (disk, journal, start)
+}
+
+fn operations_of_a_move(seed: u64, links: bool) -> u64 {
+    let (disk, journal, start) = before_a_move(seed, links);
+    let before = disk.operations();
+    journal.archiver().archive_before(start.seq).unwrap();
+    disk.operations() - before
+}
+
 /// Whatever stops the move, everything is in one place or in both, and the next one ends it.
 #[test]
 fn a_move_that_is_stopped_at_any_operation_loses_nothing() {
-    let mut points = 0;
-    for links in [true, false] {
-        for fault in [Fault::PowerLoss, Fault::Kill, Fault::Error] {
-            for operation in 0.. {
-                let mut reached = false;
-                for seed in 0..20 {
-                    let disk = disk(seed);
-                    disk.set_links(links);
-                    disk.set_short_writes(seed % 3 == 0);
-                    let (journal, _, start) = filled(&disk);
-                    disk.fault_at(disk.operations() + operation, fault);
-                    let moved = journal.archiver().archive_before(start.seq);
-                    drop(journal);
-                    let what = format!("{links} {fault:?} {operation} {seed}: {moved:?}");
-                    let disk = match fault {
-                        Fault::PowerLoss => disk.after_power_loss(seed),
-                        Fault::Kill | Fault::Error => disk,
-                    };
-                    disk.revive();
-                    reached |= moved.is_err();
-                    points += u64::from(moved.is_err());
-                    for from in [None, Some(start)] {
-                        let disk = disk.copy();
-                        let (journal, recovery) = match from {
-                            None => {
-                                let opened = open_with(&disk, with_archive());
-                                let (journal, found, recovery) =
-                                    opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-                                assert_eq!(found, records(0, RECORDS), "{what}");
-                                (journal, recovery)
-                            }
-                            Some(start) => {
-                                let opened = open_from(&disk, start);
-                                let (journal, found, recovery) =
-                                    opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-                                assert_eq!(found, behind(COVERED), "{what}");
-                                (journal, recovery)
-                            }
-                        };
-                        assert_eq!(
-                            (recovery.damaged.len(), recovery.first),
-                            (0, Seq(1)),
-                            "{what}"
-                        );
-                        let moved = journal.archiver().archive_before(start.seq);
-                        moved.unwrap_or_else(|error| panic!("{what}: {error}"));
-                        assert_eq!(
-                            replayed(&journal, 1).unwrap(),
-                            records(0, RECORDS),
-                            "{what}"
-                        );
-                        drop(journal);
-                        let disk = disk.after_power_loss(seed);
-                        let (_, found, _) = open_with(&disk, with_archive()).unwrap();
-                        assert_eq!(found, records(0, RECORDS), "{what}");
-                    }
-                }
-                // A link that fails is a copy instead, so one that fails is no end of all.
-                if !reached && !(links && fault == Fault::Error && operation < 30) {
-                    break;
-                }
+    let mut stopped = 0;
+    for (seed, links) in (0..20).flat_map(|seed| [(seed, true), (seed, false)]) {
+        for operation in 0..operations_of_a_move(seed, links) {
+            for fault in [Fault::PowerLoss, Fault::Kill, Fault::Error] {
+                let (disk, journal, start) = before_a_move(seed, links);
+                disk.fault_at(disk.operations() + operation, fault);
+                let moved = journal.archiver().archive_before(start.seq);
+                drop(journal);
+                stopped += u64::from(moved.is_err());
+                let what = format!("{links} {fault:?} {operation} {seed}: {moved:?}");
+                let disk = match fault {
+                    Fault::PowerLoss => disk.after_power_loss(seed),
+                    Fault::Kill | Fault::Error => disk,
+                };
+                disk.revive();
+                look_at_both_starts(&disk, start, &what);
             }
         }
     }
-    assert!(points > 2_000, "{points}");
+    assert!(stopped > 2_000, "{stopped}");
+}
+
+/// A start of either kind finds everything, and ends the move.
+fn look_at_both_starts(disk: &FaultyDisk, start: Start, what: &str) {
+    for whole in [true, false] {
+        let disk = disk.copy();
+        let (journal, recovery) = if whole {
+            let opened = open_with(&disk, with_archive());
+            let (journal, found, recovery) =
+                opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(found, records(0, RECORDS), "{what}");
+            (journal, recovery)
+        } else {
+            let opened = open_from(&disk, start);
+            let (journal, found, recovery) =
+                opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(found, behind(COVERED), "{what}");
+            (journal, recovery)
+        };
+        let told = (recovery.damaged.len(), recovery.first);
+        assert_eq!(told, (0, Seq(1)), "{what}");
+        let moved = journal.archiver().archive_before(start.seq);
+        moved.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(
+            replayed(&journal, 1).unwrap(),
+            records(0, RECORDS),
+            "{what}"
+        );
+        drop(journal);
+        let (_, found, _) = open_with(&disk.after_power_loss(3), with_archive()).unwrap();
+        assert_eq!(found, records(0, RECORDS), "{what}");
+    }
 }
 
 #[test]
