@@ -234,10 +234,12 @@ impl Storage {
 
     /// Makes a snapshot as a coordinator does, beside the work: from the newest one and the journal behind
     /// it.
-    pub(crate) fn save(&self, end: Start) -> Result<(), Failure> {
+    pub(crate) fn save(&mut self, end: Start) -> Result<(), Failure> {
         let Some(Open { journal, snapshots }) = &self.open else {
             return Ok(());
         };
+        // One whose name a power loss has taken back may be written again.
+        self.damaged.retain(|damaged| *damaged != end.seq);
         let (mut core, from, _) = self.newest(snapshots)?;
         replay_to(&mut core, &journal.reader(), end.seq)?;
         let body = core.snapshot();
