@@ -1,5 +1,6 @@
 //! Start, life and end of a coordinator.
 
+mod archive;
 mod collect;
 mod folded;
 mod housekeeping;
@@ -228,7 +229,8 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
     let mut parts = JoinSet::new();
     let (bound, identity) = listen(&shell, &mut parts)?;
     parts.spawn(housekeeping::keep(Arc::clone(&shell), identity));
-    parts.spawn(snapshots::keep(Arc::clone(&shell), opened.archiver));
+    parts.spawn(snapshots::keep(Arc::clone(&shell)));
+    parts.spawn(archive::keep(Arc::clone(&shell), opened.archiver));
     parts.spawn(collect::keep(Arc::clone(&shell)));
     parts.spawn(scrub::keep(Arc::clone(&shell)));
     if let Some(local_host) = shell.config.local_host.clone() {

@@ -190,8 +190,17 @@ pub(crate) fn damaged(error: &StoreError, aside: &Path) -> ErrorBody {
     )
 }
 
-/// The journal is not what it was.
-pub(crate) fn journal_damaged(error: &StoreError) -> ErrorBody {
+/// The journal is not what it was, or a part of it is away.
+pub(crate) fn of_journal(error: &StoreError) -> ErrorBody {
+    if !matches!(error, StoreError::Damaged { .. }) {
+        return operator(
+            "journal-unreadable",
+            error.to_string(),
+            "mount the disk that its archive is on, or put the missing files back, and start the \
+             coordinator again; until then results that are there cannot be read"
+                .to_owned(),
+        );
+    }
     operator(
         "journal-damaged",
         error.to_string(),

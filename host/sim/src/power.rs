@@ -183,12 +183,18 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
         3 | 4 => Fault::Kill,
         _ => Fault::Error,
     };
-    for _life in 0..luck.range(1, LIVES_MAX) {
+    let mut left = luck.range(1, LIVES_MAX);
+    let mut aimed = None;
+    while left > 0 {
+        left -= 1;
         let way = luck.below(4);
         disk.set_short_writes(way == 0);
         disk.set_write_back(way > 1);
         let struck = disk.operations() + at;
-        disk.fault_at(struck, fault);
+        match aimed.take() {
+            Some(skipped) => disk.fault_at_write(skipped, fault),
+            None => disk.fault_at(struck, fault),
+        }
         if fault == Fault::Error && luck.once_in(2) {
             // Before it could do anything about it.
             disk.fault_at(struck + 1, Fault::Kill);
@@ -204,16 +210,22 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
         at = match luck.below(3) {
             // While it starts.
             0 => luck.below(16),
-            // In the first thing that it does, which must not rely on what the life before left.
+            // In the first thing that it does.
             1 => operations_of_start(&disk, &model, &habits, rng.clone())? + luck.below(8),
             _ => luck.below(120),
         };
+        let before = fault;
         fault = luck.pick(&[
             Fault::PowerLoss,
             Fault::PowerLoss,
             Fault::Kill,
             Fault::Error,
         ]);
+        if before == Fault::Kill && luck.once_in(2) {
+            // The file that was half written then, when it is written again.
+            (aimed, fault) = (Some(luck.below(4)), Fault::PowerLoss);
+            left = left.max(1);
+        }
     }
     // What a dead or failed process left is found by the next, and the power goes before that one has
     // done anything else.

@@ -95,10 +95,15 @@ pub enum StoreError {
         problem: &'static str,
     },
     /// The journal begins after the record from which it is needed.
-    #[error("{} begins at record {found}, but record {needed} is needed: put the older segments back", path.display())]
+    #[error(
+        "record {needed} is needed, but what is in {} begins at record {found}: put the older segments back",
+        both(path, archive)
+    )]
     Gap {
         /// The journal's directory.
         path: PathBuf,
+        /// Its archive.
+        archive: Option<PathBuf>,
         /// The first record needed.
         needed: Seq,
         /// The first record found.
@@ -106,34 +111,46 @@ pub enum StoreError {
     },
     /// What a reader asks for was in a file of the journal that is not there, or was cut.
     #[error(
-        "what was at position {position} of the journal is neither in {} nor in its archive: mount the \
-         disk that the archive is on, or put the missing file back, and restart",
-        path.display()
+        "what was at position {position} of the journal is not in {}: put the missing file back, or \
+         mount the disk that it is on",
+        both(path, archive)
     )]
     Away {
         /// The journal's directory.
         path: PathBuf,
+        /// Its archive.
+        archive: Option<PathBuf>,
         /// What was asked for.
         position: u64,
     },
-    /// The archive does not hold what was moved there before, so nothing more is: what is seen may be the
-    /// place at which its disk is to be mounted.
+    /// What was moved to the archive cannot be had, and nothing more is moved there.
     #[error(
-        "{} does not hold the journal before record {first}: mount the disk that it is on, or put those \
-         files back, and restart; until then nothing is moved there",
+        "the archive of the journal, {}, cannot be used: {problem}; until that is mended and this is \
+         started again, what is in it cannot be read, and nothing is moved there",
         path.display()
     )]
     ArchiveAway {
         /// The archive.
         path: PathBuf,
-        /// The first record that was to be moved.
-        first: Seq,
+        /// What is wrong with it.
+        problem: String,
     },
-    /// The archive is to be where some journal is. The operator is to blame.
-    #[error("{} is a journal's own directory: give the archive another one", path.display())]
+    /// The archive is to be where something else is. The operator is to blame.
+    #[error("{} is used for something else: give the archive a directory of its own", path.display())]
     ArchiveTaken {
         /// The directory.
         path: PathBuf,
+    },
+    /// A file in the archive has the name of a segment, and is not the same.
+    #[error(
+        "{} and {} are not the same, though they have one name: remove the one that is wrong",
+        ours.display(), theirs.display()
+    )]
+    Twins {
+        /// The segment in the journal's directory.
+        ours: PathBuf,
+        /// The file in the archive.
+        theirs: PathBuf,
     },
     /// The file belongs to another realm.
     #[error("{} belongs to realm {found}, not to {expected}: is this the right directory?", path.display())]
@@ -244,6 +261,14 @@ pub enum StoreError {
         "{0} uploads are unfinished, which is the limit: finish one, or wait for one to expire"
     )]
     TooManyPartials(usize),
+}
+
+/// Where a journal is.
+fn both(path: &Path, archive: &Option<PathBuf>) -> String {
+    match archive {
+        Some(archive) => format!("{} and {}", path.display(), archive.display()),
+        None => path.display().to_string(),
+    }
 }
 
 impl StoreError {

@@ -150,6 +150,10 @@ struct State {
     changes: Vec<NameChange>,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
+    /// The file that was written last.
+    written: Option<usize>,
+    /// What goes wrong when a file has been written so many times more.
+    aimed: Option<(usize, u64, Fault)>,
     off: bool,
     capacity: usize,
     links: bool,
@@ -175,6 +179,8 @@ impl State {
             changes: Vec::new(),
             operations: 0,
             faults: BTreeMap::new(),
+            written: None,
+            aimed: None,
             off: false,
             capacity: usize::MAX,
             links: true,
@@ -204,9 +210,17 @@ impl FaultyDisk {
         self.state().faults.insert(operation, fault);
     }
 
+    /// Lets another write to the file that was written last go wrong: the next, if `skipped` is zero.
+    pub fn fault_at_write(&self, skipped: u64, fault: Fault) {
+        let mut state = self.state();
+        state.aimed = state.written.map(|file| (file, skipped, fault));
+    }
+
     /// Lets no more go wrong of itself.
     pub fn no_fault(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.aimed = None;
     }
 
     /// Whether the power is off, or the process is dead.
@@ -220,6 +234,7 @@ impl FaultyDisk {
         let mut state = self.state();
         state.off = false;
         state.faults.clear();
+        state.aimed = None;
     }
 
     /// How many operations there were.
@@ -368,6 +383,19 @@ impl State {
         }
     }
 
+    /// A file is about to be written.
+    fn writes(&mut self, file: usize) {
+        self.written = Some(file);
+        match &mut self.aimed {
+            Some((aimed, 0, fault)) if *aimed == file => {
+                self.faults.insert(self.operations, *fault);
+                self.aimed = None;
+            }
+            Some((aimed, skipped, _)) if *aimed == file => *skipped -= 1,
+            _ => {}
+        }
+    }
+
     /// Counts an operation and decides whether it happens.
     fn begin(&mut self) -> io::Result<Fate> {
         self.alive()?;
@@ -463,14 +491,14 @@ impl Disk for FaultyDisk {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.alive()?;
-        if !state.links {
-            return Err(io::ErrorKind::CrossesDevices.into());
-        }
         let node = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        state.parent_exists(to)?;
         if state.names.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.parent_exists(to)?;
+        if !state.links {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
         let fate = state.begin()?;
         state.change(NameChange::Set(to.to_owned(), node));
         state.end(fate)
@@ -559,6 +587,7 @@ impl DiskFile for FaultyFile {
         if !self.writable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        state.writes(self.inode);
         let fate = state.begin()?;
         let offset = offset as usize;
         let write_back = state.write_back;

@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, OpenMode, RealDisk, write_again, write_full};
 use crate::{DirLock, StoreError};
+use archive::Archive;
 use format::{
     BATCH_HEADER, BatchHeader, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, TRAILER, Tip,
     record_header, segment_name,
 };
 use mark::{Found, MARK_NAME, Mark};
-use scan::{Place, Scan, Segment, places};
+use scan::{Scan, Segment, SegmentFile, merged, segment_files};
 use shared::{Shared, Written};
 
 pub use archive::Archiver;
@@ -67,8 +68,8 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// From where it is needed. Segments in front of it may be missing.
     pub start: Start,
-    /// The directory to which segments go that are not needed so often, if any: see [`Archiver`]. It is
-    /// made if its parent is there, and may be on another disk.
+    /// The directory to which segments go that are not needed so often, if any: see [`Archiver`]. It may be
+    /// on another disk, and is made with the first of them if its parent is there.
     pub archive: Option<PathBuf>,
     /// Take the end that is found for the end, though the file that says where it was is missing or
     /// damaged. Whoever sets this gives up what may have been cut from it.
@@ -114,7 +115,8 @@ pub struct Journal {
     sealed: Tip,
     /// Where the open batch begins in `buffer`, and its records.
     open: Option<(usize, u32)>,
-    _lock: Option<DirLock>,
+    /// On a real disk.
+    lock: Option<DirLock>,
 }
 
 impl Journal {
@@ -133,7 +135,7 @@ impl Journal {
     ) -> Result<(Self, Recovery), StoreError> {
         let dir = lock.path().to_owned();
         let (mut journal, recovery) = Self::open_on(Arc::new(RealDisk), dir, config, visit)?;
-        journal._lock = Some(lock.clone());
+        journal.lock = Some(lock.clone());
         Ok((journal, recovery))
     }
 
@@ -149,13 +151,21 @@ impl Journal {
         mut visit: impl FnMut(Entry, &[u8]) -> Result<(), E>,
     ) -> Result<(Self, Recovery), StoreError> {
         let dir = parent.join("journal");
-        for dir in [Some(&dir), config.archive.as_ref()].into_iter().flatten() {
-            disk.create_dir(dir)
-                .and_then(|()| disk.sync_dir(dir.parent().unwrap_or(dir)))
-                .map_err(|error| StoreError::io("making", dir, error))?;
-        }
+        disk.create_dir(&dir)
+            .and_then(|()| disk.sync_dir(&parent))
+            .map_err(|error| StoreError::io("making", &dir, error))?;
         let mark_path = dir.join(MARK_NAME);
-        let places = places(&*disk, &dir, config.archive.as_deref())?;
+        let names = disk
+            .list(&dir)
+            .map_err(|error| StoreError::io("listing", &dir, error))?;
+        let (archive, archived) = match &config.archive {
+            Some(archive) => {
+                let (archive, files) = Archive::find(&*disk, archive, config.realm)?;
+                (Some(archive), files)
+            }
+            None => (None, Vec::new()),
+        };
+        let (files, shorter) = merged(segment_files(&dir, &names, false), archived);
         let genesis = Tip {
             seq: config.start.seq,
             hash: config.start.hash,
@@ -166,7 +176,7 @@ impl Journal {
             .map_err(|error| StoreError::io("opening", &mark_path, error))?;
         let suspect = match &found {
             Found::Whole(..) => None,
-            Found::Missing | Found::Unfinished if is_new(&places, config.start.seq) => None,
+            Found::Missing | Found::Unfinished if is_new(&files, config.start.seq) => None,
             Found::Missing => Some("is missing"),
             Found::Unfinished | Found::Damaged => Some("is damaged"),
         };
@@ -192,16 +202,33 @@ impl Journal {
         let mut scan = Scan {
             disk: &*disk,
             dir: &dir,
+            archive: config.archive.as_deref(),
             realm: config.realm,
             mark: acknowledged,
             start: config.start,
             met: false,
             newest: genesis,
-            recovery: Recovery::default(),
+            recovery: Recovery {
+                damaged: shorter,
+                ..Recovery::default()
+            },
         };
-        let (mut segments, mut tip) = scan.run(&places, &mut |entry, record| {
+        let scanned = scan.run(&files, &mut |entry, record| {
             visit(entry, record).map_err(Into::into)
-        })?;
+        });
+        let (mut segments, mut tip) = match (scanned, &archive) {
+            // What is needed may be where we could not look.
+            (Err(error @ StoreError::Gap { .. }), Some(archive)) => {
+                archive.opened(false);
+                let problem = archive.problem();
+                return Err(problem.map_or(error, |problem| archive.away(problem)));
+            }
+            (scanned, _) => scanned?,
+        };
+        if let Some(archive) = &archive {
+            archive.opened(scan.recovery.first == Seq(1) && scan.recovery.damaged.is_empty());
+            scan.recovery.archive_away = archive.problem();
+        }
         let (recovery, newest) = (scan.recovery, scan.newest);
         let segment = match segments.last() {
             Some(segment) if !segment.archived => segment.clone(),
@@ -229,34 +256,19 @@ impl Journal {
         // The one before may have been killed between syncing and noting it, or the power went.
         let noted = acknowledged.filter(|noted| noted.seq >= newest.seq);
         mark.renew(&noted.unwrap_or(newest)).map_err(mark_failed)?;
-        // By whatever path that is: files that are in both would be taken for moved.
-        if let Some(archive) = &config.archive
-            && disk.open(&archive.join(MARK_NAME), OpenMode::Read).is_ok()
-        {
-            return Err(StoreError::ArchiveTaken {
-                path: archive.clone(),
-            });
-        }
         // The names too: of the mark, and of a segment whose maker was killed before it came to this.
         disk.sync_dir(&dir)
             .map_err(|error| StoreError::io("syncing", &dir, error))?;
         let written = Written { tip, file };
         let journal = Self {
-            shared: Arc::new(Shared::new(
-                disk,
-                dir,
-                config.archive.clone(),
-                segments,
-                written,
-                mark,
-            )),
+            shared: Arc::new(Shared::new(disk, dir, archive, segments, written, mark)),
             config,
             segment,
             written: tip,
             buffer: Vec::new(),
             sealed: tip,
             open: None,
-            _lock: None,
+            lock: None,
         };
         Ok((journal, recovery))
     }
@@ -288,7 +300,7 @@ impl Journal {
 
     /// A handle that moves segments to the archive, also from another thread.
     pub fn archiver(&self) -> Archiver {
-        Archiver::new(Arc::clone(&self.shared), self._lock.clone())
+        Archiver::new(Arc::clone(&self.shared), self.lock.clone())
     }
 
     /// Adds records behind all others. They are durable after the next [`Journal::commit`].
@@ -439,12 +451,12 @@ impl Journal {
 }
 
 /// Whether nothing was ever written to a journal but the beginning of its first segment.
-fn is_new(places: &[Place], start: Seq) -> bool {
+fn is_new(files: &[SegmentFile], start: Seq) -> bool {
     // A snapshot proves that there was a journal, and so that it had a mark.
     start == Seq(0)
-        && places
+        && files
             .iter()
-            .all(|place| place.first == Seq(1) && place.len <= SEGMENT_HEADER as u64)
+            .all(|file| file.first == Seq(1) && file.len <= SEGMENT_HEADER as u64)
 }
 
 /// Makes the segment that follows `tip`, durably. A full disk leaves nothing behind.

@@ -1,11 +1,13 @@
 //! Blobs by digest.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use hearth_store::PartialName;
+use hearth_store::{PartialName, Position, Reader};
 use hearth_wire::api::BlobStored;
 use hearth_wire::record::Fact;
 use hearth_wire::{Body as WireBody, Digest, NodeId, Role, limits};
@@ -63,7 +65,7 @@ pub(super) async fn head(
         owner: caller.owner.0,
         blob: digest,
     };
-    if shell.blobs.ended_lately(&name) || may_read(&shell, &caller, digest) {
+    if shell.blobs.ended_lately(&name) || may_read(&shell, &caller, digest).await? {
         return upload::state(shell.blobs.clone(), name).await;
     }
     let store = shell.blobs.clone();
@@ -81,7 +83,7 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let refused = || Problem::not_found(format!("blob {digest}"));
-    if !may_read(&shell, &caller, digest) {
+    if !may_read(&shell, &caller, digest).await? {
         return Err(refused());
     }
     let store = shell.blobs.clone();
@@ -101,21 +103,29 @@ pub(super) async fn get(
 }
 
 /// A node reads what its live leases name; an author, the components of its jobs.
-fn may_read(shell: &Shell, caller: &Caller, digest: Digest) -> bool {
-    if caller.role == Role::Admin {
-        return true;
-    }
-    let state = shell.views.read();
-    match caller.role {
-        Role::Author => state.jobs.values().any(|job| {
-            job.spec.owner == caller.owner && component(&state, job.spec.release) == Some(digest)
-        }),
-        Role::Node => {
-            leased_component(&state, caller.node, digest)
-                || leased_checkpoint(shell, &state, caller.node, digest)
+async fn may_read(shell: &Arc<Shell>, caller: &Caller, digest: Digest) -> Result<bool, Problem> {
+    let checkpoints: Vec<Position> = {
+        let state = shell.views.read();
+        match caller.role {
+            Role::Admin => return Ok(true),
+            Role::Author => {
+                return Ok(state.jobs.values().any(|job| {
+                    let owns = job.spec.owner == caller.owner;
+                    owns && component(&state, job.spec.release) == Some(digest)
+                }));
+            }
+            Role::Node if leased_component(&state, caller.node, digest) => return Ok(true),
+            Role::Node => state.leased_checkpoints(caller.node).collect(),
+            _ => return Ok(false),
         }
-        _ => false,
-    }
+    };
+    // The journal is read without holding up the views: it may be a slow archive.
+    let journal = shell.journal.clone();
+    blocking(move || {
+        let mut checkpoints = checkpoints.into_iter();
+        checkpoints.any(|position| is_state_at(&journal, position, digest))
+    })
+    .await
 }
 
 fn component(state: &Shown, release: hearth_wire::ReleaseId) -> Option<Digest> {
@@ -130,18 +140,15 @@ fn leased_component(state: &Shown, node: NodeId, digest: Digest) -> bool {
     })
 }
 
-fn leased_checkpoint(shell: &Shell, state: &Shown, node: NodeId, digest: Digest) -> bool {
-    state.leased_checkpoints(node).any(|position| {
-        let Ok(bytes) = shell.journal.read_at(position) else {
-            return false;
-        };
-        let record = hearth_wire::codec::decode::<hearth_wire::record::Record>(
-            &bytes,
-            limits::FRAME_BYTES_MAX,
-        );
-        let Ok(Fact::Checkpointed { checkpoint, .. }) = record.map(|record| record.fact) else {
-            return false;
-        };
-        matches!(checkpoint.state, WireBody::Blob(blob) if blob.digest == digest)
-    })
+/// Whether the checkpoint in the record at a position has this state.
+fn is_state_at(journal: &Reader, position: Position, digest: Digest) -> bool {
+    let Ok(bytes) = journal.read_at(position) else {
+        return false;
+    };
+    let record =
+        hearth_wire::codec::decode::<hearth_wire::record::Record>(&bytes, limits::FRAME_BYTES_MAX);
+    let Ok(Fact::Checkpointed { checkpoint, .. }) = record.map(|record| record.fact) else {
+        return false;
+    };
+    matches!(checkpoint.state, WireBody::Blob(blob) if blob.digest == digest)
 }

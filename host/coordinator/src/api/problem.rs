@@ -330,8 +330,8 @@ impl From<OutcomeError> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-unreadable",
                 error.to_string(),
-                "the operator has to put that file of the journal back, or to mount the disk of the \
-                 archive, and to start the coordinator again; everything else goes on",
+                "the operator has to put that file of the journal back, or to mount the disk that its \
+                 archive is on; everything else goes on",
             ),
             other => Self::ours(other),
         }

@@ -1,7 +1,7 @@
 //! Opening a realm's data: the newest snapshot, and one pass over the journal behind it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hearth_core::{Config, Coordinator, Event};
@@ -70,7 +70,7 @@ pub(super) fn open(
     let journal = JournalConfig {
         segment_bytes: config.journal_segment_bytes,
         start,
-        archive: Some(config.realm.join(&config.archive)),
+        archive: Some(archive(config, data)?),
         trust_end: config.trust_journal_end,
         ..JournalConfig::new(realm)
     };
@@ -97,12 +97,15 @@ pub(super) fn open(
              to go on, but results that were there cannot be read; put it back from a backup"
         );
     }
+    if let Some(problem) = &recovery.archive_away {
+        let archive = config.realm.join(&config.archive);
+        tracing::error!(archive = %archive.display(), %problem, "the archive cannot be used");
+    }
     if recovery.first > Seq(1) {
         tracing::error!(
             first = %recovery.first,
-            archive = %config.realm.join(&config.archive).display(),
             "the journal before this record is not there: results in it cannot be read, and no start \
-             without a snapshot is possible; mount the disk of the archive, or put its files back"
+             without a snapshot is possible"
         );
     }
     tracing::info!(
@@ -134,6 +137,15 @@ pub(super) fn open(
         inputs,
         releases,
     })
+}
+
+/// Where the archive is to be: nowhere among our own files but in its own place.
+fn archive(config: &CoordinatorConfig, data: &Path) -> Result<PathBuf, StoreError> {
+    let path = config.realm.join(&config.archive);
+    if path.starts_with(data) && path != data.join("archive") {
+        return Err(StoreError::ArchiveTaken { path });
+    }
+    Ok(path)
 }
 
 /// What the owner chose of what core may be told.

@@ -63,7 +63,7 @@ fn scrub(shell: &Shell) -> Result<bool, CoordinatorError> {
     let sets = |root: &Digest| verify_set(store, root);
     let needs_set = |root: &Digest| shell.views.read().references.needs_set(root);
     walk(shell, &mut pace, store, sets, needs_set)?;
-    read_journal(shell, &mut pace)?;
+    read_journal(shell, &mut pace);
     Ok(!pace.is_over())
 }
 
@@ -128,41 +128,51 @@ fn set_aside(
     Ok(())
 }
 
-/// Reads the journal as a start without a snapshot would. Only a backup helps where it is damaged.
-fn read_journal(shell: &Shell, pace: &mut Pace<'_>) -> Result<(), CoordinatorError> {
-    let mut records = shell.journal.replay(Seq(1));
-    let (mut bytes, mut count) = (0, 0u64);
-    while !pace.is_over() {
-        match records.next_entry() {
-            Ok(Some((_, record))) => bytes += record.len() as u64,
-            Ok(None) => break,
-            // The archive is away. The rest can be read.
-            Err(error @ StoreError::Gap { found, .. }) if count == 0 => {
-                tell(shell, &error);
-                records = shell.journal.replay(found);
-            }
-            Err(error @ (StoreError::Damaged { .. } | StoreError::Gap { .. })) => {
-                tell(shell, &error);
-                break;
-            }
-            Err(error) => return Err(error.into()),
+/// Reads the journal as a start without a snapshot would, a file at a time, so that what is wrong with one
+/// hides nothing in the others. Only a backup helps where it is damaged.
+fn read_journal(shell: &Shell, pace: &mut Pace<'_>) {
+    let mut firsts = shell.journal.firsts();
+    // Behind the newest that is there now.
+    firsts.push(Seq(shell.journal.durable().0 + 1));
+    if firsts[0] > Seq(1) {
+        firsts.insert(0, Seq(1));
+    }
+    for pair in firsts.windows(2) {
+        if pace.is_over() {
+            return;
         }
-        count += 1;
-        if count.is_multiple_of(RECORDS_PER_PAUSE) {
+        if let Err(error) = read_records(shell, pace, pair[0], pair[1]) {
+            shell.metrics.files_damaged.inc();
+            let trouble = troubles::of_journal(&error);
+            tracing::error!("{trouble}");
+            shell.troubles.is_damaged(Digest::default(), trouble);
+        }
+    }
+}
+
+/// Reads the records from `first` to before `end`.
+fn read_records(
+    shell: &Shell,
+    pace: &mut Pace<'_>,
+    first: Seq,
+    end: Seq,
+) -> Result<(), StoreError> {
+    let mut records = shell.journal.replay(first);
+    let (mut bytes, mut next) = (0, first);
+    while next < end && !pace.is_over() {
+        let Some((entry, record)) = records.next_entry()? else {
+            break;
+        };
+        bytes += record.len() as u64;
+        next = Seq(entry.seq.0 + 1);
+        if next.0.is_multiple_of(RECORDS_PER_PAUSE) {
             shell.scrubs.read(bytes);
             pace.read(std::mem::take(&mut bytes));
         }
     }
     shell.scrubs.read(bytes);
+    pace.read(bytes);
     Ok(())
-}
-
-/// The journal is not what it was.
-fn tell(shell: &Shell, error: &StoreError) {
-    shell.metrics.files_damaged.inc();
-    let trouble = troubles::journal_damaged(error);
-    tracing::error!("{trouble}");
-    shell.troubles.is_damaged(Digest::default(), trouble);
 }
 
 /// Sees to it that others get at the disk.

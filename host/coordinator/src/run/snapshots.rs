@@ -1,11 +1,10 @@
-//! Snapshots: written beside the work, so that a start reads little of the journal. What both cover of it
-//! goes to the archive.
+//! Snapshots: written beside the work, so that a start reads little of the journal.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::Config;
-use hearth_store::{Archiver, JournalConfig, Snapshot, Snapshots, Start, StoreError};
+use hearth_store::{JournalConfig, Snapshot, Snapshots, Start, StoreError};
 use hearth_wire::RealmId;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -20,7 +19,7 @@ use crate::shell::Shell;
 const SEGMENTS_BEHIND: u64 = 4;
 
 /// How long nothing is tried after a failure.
-const PERIODS_AFTER_FAILURE: u32 = 30;
+pub(super) const PERIODS_AFTER_FAILURE: u32 = 30;
 
 /// The newest state that can be gone on from: of the newest snapshot that is usable, or of none.
 pub(super) fn newest(
@@ -47,14 +46,12 @@ pub(super) fn newest(
 }
 
 /// Writes a snapshot whenever a segment of the journal has ended. Runs until shutdown.
-pub(super) async fn keep(shell: Arc<Shell>, archiver: Archiver) {
-    let archiver = Arc::new(archiver);
+pub(super) async fn keep(shell: Arc<Shell>) {
     let mut shutdown = shell.shutdown.clone();
     // Not at the start itself: others want the machine then.
     let period = shell.config.snapshot_every.max(Duration::from_millis(1));
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut archive_from = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -66,15 +63,6 @@ pub(super) async fn keep(shell: Arc<Shell>, archiver: Archiver) {
             // The journal holds everything all the same, and a later look tries again.
             tracing::error!(%error, "no snapshot can be written");
             ticks.reset_after(period * PERIODS_AFTER_FAILURE);
-        }
-        if Instant::now() < archive_from {
-            continue;
-        }
-        let (keeper, archiver) = (Arc::clone(&shell), Arc::clone(&archiver));
-        let archived = tokio::task::spawn_blocking(move || archive(&keeper, &archiver)).await;
-        if let Ok(Err(error)) = archived {
-            tracing::error!(%error, "old files of the journal stay where they are");
-            archive_from = Instant::now() + period * PERIODS_AFTER_FAILURE;
         }
     }
 }
@@ -127,19 +115,5 @@ fn save(shell: &Shell, end: Start) -> Result<(), CoordinatorError> {
     let snapshot = Snapshot { start: end, body };
     shell.snapshots.write(&snapshot, from.seq)?;
     tracing::info!(seq = %end.seq, bytes, "snapshot written");
-    Ok(())
-}
-
-/// Moves the files of the journal that both snapshots cover.
-fn archive(shell: &Shell, archiver: &Archiver) -> Result<(), CoordinatorError> {
-    let Some((older, _)) = shell.snapshots.list()?.get(1).copied() else {
-        return Ok(());
-    };
-    let moved = gently("archive", Manner::Behind, || {
-        Ok::<_, CoordinatorError>(archiver.archive_before(older)?)
-    })?;
-    if moved > 0 {
-        tracing::info!(moved, "old files of the journal are in the archive");
-    }
     Ok(())
 }

@@ -198,6 +198,8 @@ async fn an_archive_that_is_away_holds_up_only_who_reads_there() {
 
     let away = elsewhere.path().join("unplugged");
     std::fs::rename(&archive, &away).unwrap();
+    // The place at which its disk would be mounted.
+    std::fs::create_dir(&archive).unwrap();
     let running = Running::start(config(&realm)).await;
     let owner = admin(&realm, running.addr());
     let path = format!("/v1/jobs/{}/results", jobs[0]);
@@ -207,7 +209,7 @@ async fn an_archive_that_is_away_holds_up_only_who_reads_there() {
     assert!(text.contains("journal-unreadable"), "{text}");
     let _: Scrub = owner.post_json("/v1/scrub", &()).await.unwrap();
     let found = scrub_when(&owner, |scrub| !scrub.damaged.is_empty()).await;
-    assert_eq!(found.damaged[0].code, "journal-damaged");
+    assert_eq!(found.damaged[0].code, "journal-unreadable");
     // The work goes on, with as many files as before it was away, and nothing is put where it is not.
     let joined = join(&owner, running.addr(), Role::Node, "cellar", dir.path()).await;
     let node = FakeNode::working(&realm, running.addr(), joined, 8, Vec::new()).await;

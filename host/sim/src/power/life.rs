@@ -95,7 +95,9 @@ impl From<Broken> for Ended {
 impl From<StoreError> for Ended {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Io { .. } | StoreError::Poisoned { .. } => Self::Disk(error),
+            StoreError::Io { .. }
+            | StoreError::Poisoned { .. }
+            | StoreError::ArchiveAway { .. } => Self::Disk(error),
             error => Self::Broken(Broken::Refused(error.to_string())),
         }
     }
@@ -336,7 +338,7 @@ fn work(
         8 if habits.archives => {
             let older = model.snapshots.first().copied().unwrap_or_default();
             // A coordinator lives on when a segment cannot be moved.
-            match stores.journal.archiver().archive_before(Seq(older)) {
+            match stores.journal.archiver().archive_next(Seq(older)) {
                 Err(error) if disk.is_off() => Err(error.into()),
                 Err(StoreError::Io { .. }) | Ok(_) => Ok(()),
                 Err(other) => Err(other.into()),

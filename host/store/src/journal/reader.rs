@@ -44,6 +44,7 @@ impl Reader {
         let nothing = || StoreError::Position(position.0);
         let away = || StoreError::Away {
             path: self.shared.dir().to_owned(),
+            archive: self.shared.archive_dir(),
             position: position.0,
         };
         let (_, end) = self.shared.durable();
@@ -91,6 +92,11 @@ impl Reader {
     /// The points at which a snapshot may stand, the oldest first: the ends of all segments but the newest.
     pub fn ends(&self) -> Vec<Start> {
         self.shared.ends()
+    }
+
+    /// The first record of each segment that is there, the oldest first.
+    pub fn firsts(&self) -> Vec<Seq> {
+        self.shared.firsts()
     }
 
     /// All durable records from `seq` on, in order, then those that become durable.
@@ -163,6 +169,7 @@ impl Replay {
     fn find(&self) -> Result<Place, StoreError> {
         let gap = || StoreError::Gap {
             path: self.shared.dir().to_owned(),
+            archive: self.shared.archive_dir(),
             needed: self.next,
             found: self.shared.first(),
         };

@@ -31,46 +31,53 @@ pub(super) struct Segment {
 
 /// A segment's file, of which nothing but the name is known.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SegmentFile {
     pub(super) first: Seq,
     pub(super) path: PathBuf,
     pub(super) archived: bool,
     pub(super) len: u64,
 }
 
-/// The files of all segments of a journal, in order.
-pub(super) fn places(
-    disk: &dyn Disk,
+/// The segments among the files of a directory.
+pub(super) fn segment_files(
     dir: &Path,
-    archive: Option<&Path>,
-) -> Result<Vec<Place>, StoreError> {
-    let mut places = BTreeMap::new();
-    // One that was on its way when a process was killed is in both.
-    for (dir, archived) in archive
-        .map(|archive| (archive, true))
-        .into_iter()
-        .chain([(dir, false)])
-    {
-        let names = disk
-            .list(dir)
-            .map_err(|error| StoreError::io("listing", dir, error))?;
-        let found = names.iter().filter_map(|(name, len)| {
-            let first = parse_segment_name(name)?;
-            let path = dir.join(name);
-            let len = len.unwrap_or(0);
-            Some((
-                first,
-                Place {
-                    first,
-                    path,
-                    archived,
-                    len,
-                },
-            ))
-        });
-        places.extend(found);
+    names: &[(String, Option<u64>)],
+    archived: bool,
+) -> Vec<SegmentFile> {
+    let files = names.iter().filter_map(|(name, len)| {
+        Some(SegmentFile {
+            first: parse_segment_name(name)?,
+            path: dir.join(name),
+            archived,
+            len: len.unwrap_or(0),
+        })
+    });
+    files.collect()
+}
+
+/// The segments of a journal in order. Of one that is in both directories, because a process was killed
+/// while it moved, one file is taken; and those that are shorter than their twins, which only an older
+/// copy is that somebody has put there.
+pub(super) fn merged(
+    ours: Vec<SegmentFile>,
+    archived: Vec<SegmentFile>,
+) -> (Vec<SegmentFile>, Vec<PathBuf>) {
+    let mut merged: BTreeMap<Seq, SegmentFile> = BTreeMap::new();
+    let mut shorter = Vec::new();
+    // Ours are the second, so of two that are equally long they are taken.
+    for file in archived.into_iter().chain(ours) {
+        match merged.get(&file.first) {
+            Some(twin) if twin.len > file.len => shorter.push(file.path),
+            Some(twin) => {
+                if twin.len < file.len {
+                    shorter.push(twin.path.clone());
+                }
+                merged.insert(file.first, file);
+            }
+            None => _ = merged.insert(file.first, file),
+        }
     }
-    Ok(places.into_values().collect())
+    (merged.into_values().collect(), shorter)
 }
 
 /// An incomplete tail that was cut: records of a commit that never returned.
@@ -101,6 +108,8 @@ pub struct Recovery {
     pub damaged: Vec<PathBuf>,
     /// The first record that is there. What was before it may be needed by readers.
     pub first: Seq,
+    /// Why the archive cannot be used, if it cannot.
+    pub archive_away: Option<String>,
 }
 
 pub(super) type Visitor<'a> =
@@ -109,6 +118,7 @@ pub(super) type Visitor<'a> =
 pub(super) struct Scan<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) dir: &'a Path,
+    pub(super) archive: Option<&'a Path>,
     pub(super) realm: RealmId,
     /// What the mark says was acknowledged.
     pub(super) mark: Option<Tip>,
@@ -134,23 +144,32 @@ impl Scan<'_> {
     /// Reads all segments. Gives back them and the tip; no segments if the journal is new.
     pub(super) fn run(
         &mut self,
-        places: &[Place],
+        files: &[SegmentFile],
         visit: Visitor<'_>,
     ) -> Result<(Vec<Segment>, Tip), StoreError> {
-        let mut segments: Vec<Segment> = Vec::with_capacity(places.len());
+        let mut segments: Vec<Segment> = Vec::with_capacity(files.len());
         let mut tip: Option<Tip> = None;
         // What the start covers is kept for readers, and read here only from the segment on in which the
         // start's own hash stands: as that of its end, or in a header as that of the one before.
-        let behind = places.partition_point(|place| place.first <= self.start.seq);
-        let unread = match places.get(behind) {
-            Some(place) if self.goes_on_from_start(place)? => behind,
+        let behind = files.partition_point(|file| file.first <= self.start.seq);
+        let unread = match files.get(behind) {
+            Some(file) if self.goes_on_from_start(file)? => behind,
             _ => behind.saturating_sub(1),
         };
-        segments.extend(self.known(&places[..unread], places.get(unread))?);
-        for (number, place) in places.iter().enumerate().skip(unread) {
-            let (first, path) = (place.first, &place.path);
+        segments.extend(self.known(&files[..unread], files.get(unread))?);
+        for (
+            number,
+            SegmentFile {
+                first,
+                path,
+                archived,
+                ..
+            },
+        ) in files.iter().enumerate().skip(unread)
+        {
+            let first = *first;
             // What is in the archive has ended, so nothing can be torn there.
-            let last = number + 1 == places.len() && !place.archived;
+            let last = number + 1 == files.len() && !archived;
             let file = self
                 .disk
                 .open(
@@ -173,7 +192,7 @@ impl Scan<'_> {
             let segment = Segment {
                 header,
                 path: path.clone(),
-                archived: place.archived,
+                archived: *archived,
             };
             tip = Some(self.batches(&segment, file, start, last, visit)?);
             self.recovery.segments += 1;
@@ -209,8 +228,11 @@ impl Scan<'_> {
     }
 
     /// What stands where the header of a segment should be, and the length of its file.
-    fn peek(&self, place: &Place) -> Result<(Result<SegmentHeader, HeaderError>, u64), StoreError> {
-        let Place { first, path, .. } = place;
+    fn peek(
+        &self,
+        file: &SegmentFile,
+    ) -> Result<(Result<SegmentHeader, HeaderError>, u64), StoreError> {
+        let SegmentFile { first, path, .. } = file;
         let failed = |error| StoreError::io("reading", path, error);
         let file = self.disk.open(path, OpenMode::Read).map_err(failed)?;
         let mut bytes = [0; SEGMENT_HEADER];
@@ -223,10 +245,10 @@ impl Scan<'_> {
     }
 
     /// Whether a segment's header shows that it follows the start.
-    fn goes_on_from_start(&self, place: &Place) -> Result<bool, StoreError> {
+    fn goes_on_from_start(&self, file: &SegmentFile) -> Result<bool, StoreError> {
         let Seq(before) = self.start.seq;
-        let header = self.peek(place)?.0;
-        let follows = place.first.0 == before + 1;
+        let header = self.peek(file)?.0;
+        let follows = file.first.0 == before + 1;
         Ok(follows && header.is_ok_and(|header| header.previous == self.start.hash))
     }
 
@@ -235,33 +257,35 @@ impl Scan<'_> {
     /// it hears of the file.
     fn known(
         &mut self,
-        places: &[Place],
-        next: Option<&Place>,
+        files: &[SegmentFile],
+        next: Option<&SegmentFile>,
     ) -> Result<Vec<Segment>, StoreError> {
         let mut end = None;
         if let Some(next) = next {
             end = self.peek(next)?.0.ok().map(|header| header.position);
         }
-        let mut segments = Vec::with_capacity(places.len());
-        for place in places.iter().rev() {
-            let (header, len) = match self.peek(place) {
-                // A disk of the archive that fails must not hold up a start that needs nothing of it.
-                Err(_) if place.archived => (Err(HeaderError::Broken), place.len),
+        let mut segments = Vec::with_capacity(files.len());
+        for file in files.iter().rev() {
+            let (header, len) = match self.peek(file) {
+                // Whatever is in the archive, it must not hold up a start that needs nothing of it.
+                Err(_) | Ok((Err(HeaderError::Unusable(_)), _)) if file.archived => {
+                    (Err(HeaderError::Broken), file.len)
+                }
                 other => other?,
             };
             let header = match header {
                 Ok(header) => {
                     if end.is_some_and(|end| end != header.position + len) {
-                        self.recovery.damaged.push(place.path.clone());
+                        self.recovery.damaged.push(file.path.clone());
                     }
                     header
                 }
                 Err(HeaderError::Unusable(error)) => return Err(error),
                 Err(HeaderError::Broken) => {
-                    self.recovery.damaged.push(place.path.clone());
+                    self.recovery.damaged.push(file.path.clone());
                     SegmentHeader {
                         realm: self.realm,
-                        first: place.first,
+                        first: file.first,
                         position: end.unwrap_or(0).saturating_sub(len),
                         previous: Digest::default(),
                         hash: Digest::default(),
@@ -271,8 +295,8 @@ impl Scan<'_> {
             end = Some(header.position);
             segments.push(Segment {
                 header,
-                path: place.path.clone(),
-                archived: place.archived,
+                path: file.path.clone(),
+                archived: file.archived,
             });
         }
         segments.reverse();
@@ -331,6 +355,7 @@ impl Scan<'_> {
         if first.0 > needed || tip.is_some() && first.0 != needed {
             return Err(StoreError::Gap {
                 path: self.dir.to_owned(),
+                archive: self.archive.map(Path::to_owned),
                 needed: Seq(needed),
                 found: first,
             });

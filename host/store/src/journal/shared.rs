@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use hearth_wire::{Digest, Seq};
 
 use super::Start;
+use super::archive::Archive;
 use super::format::Tip;
 use super::mark::Mark;
 use super::scan::Segment;
@@ -27,7 +28,7 @@ pub(super) struct Written {
 pub(super) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    archive: Option<PathBuf>,
+    archive: Option<Archive>,
     segments: RwLock<Vec<Segment>>,
     /// Files of segments that were read, the most recently used last.
     files: Mutex<Vec<(Seq, Arc<dyn DiskFile>)>>,
@@ -44,7 +45,7 @@ impl Shared {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
-        archive: Option<PathBuf>,
+        archive: Option<Archive>,
         segments: Vec<Segment>,
         written: Written,
         mark: Mark,
@@ -71,8 +72,12 @@ impl Shared {
         &self.dir
     }
 
-    pub(super) fn archive(&self) -> Option<&Path> {
-        self.archive.as_deref()
+    pub(super) fn archive(&self) -> Option<&Archive> {
+        self.archive.as_ref()
+    }
+
+    pub(super) fn archive_dir(&self) -> Option<PathBuf> {
+        Some(self.archive()?.dir().to_owned())
     }
 
     /// The newest durable record and the position behind it.
@@ -141,15 +146,14 @@ impl Shared {
         *self.written() = written;
     }
 
-    /// The oldest segment that is not in the archive, if it ends at record `seq` or before it, and the one
-    /// before that. Never the newest.
-    pub(super) fn to_archive(&self, seq: Seq) -> Option<(Option<Segment>, Segment)> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+    /// The oldest segment that is not in the archive, if it ends at record `seq` or before it. Never the
+    /// newest.
+    pub(super) fn to_archive(&self, seq: Seq) -> Option<Segment> {
+        let segments = self.segments();
         let at = segments.iter().position(|segment| !segment.archived)?;
         let next = segments.get(at + 1)?;
         let ended = next.header.first.0 <= seq.0.saturating_add(1);
-        let before = at.checked_sub(1).map(|before| segments[before].clone());
-        ended.then(|| (before, segments[at].clone()))
+        ended.then(|| segments[at].clone())
     }
 
     /// The segment that begins with `first` is in the archive.
@@ -166,13 +170,16 @@ impl Shared {
             segment.archived = true;
         }
         drop(segments);
-        // Held open, it would keep its room on the disk that it has left.
         lock(&self.files).retain(|(known, _)| *known != first);
+    }
+
+    fn segments(&self) -> RwLockReadGuard<'_, Vec<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where each segment but the newest ends.
     pub(super) fn ends(&self) -> Vec<Start> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.segments();
         let later = segments.iter().skip(1).map(|segment| &segment.header);
         // A damaged header does not say what it follows.
         let whole = later.filter(|header| header.hash != Digest::default());
@@ -183,12 +190,21 @@ impl Shared {
         ends.collect()
     }
 
-    /// The first record that is still there.
+    /// The first record that is there.
     pub(super) fn first(&self) -> Seq {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.segments();
         segments
             .first()
-            .map_or(Seq(0), |segment| segment.header.first)
+            .map_or(Seq(1), |segment| segment.header.first)
+    }
+
+    /// The first record of each segment.
+    pub(super) fn firsts(&self) -> Vec<Seq> {
+        let segments = self.segments();
+        segments
+            .iter()
+            .map(|segment| segment.header.first)
+            .collect()
     }
 
     /// The segment that holds `position`, and where the next one begins.
@@ -202,7 +218,7 @@ impl Shared {
     }
 
     fn segment_by(&self, before: impl Fn(&Segment) -> bool) -> Option<(Segment, Option<u64>)> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = self.segments();
         let after = segments.partition_point(before);
         let segment = segments.get(after.checked_sub(1)?)?.clone();
         Some((
@@ -215,38 +231,40 @@ impl Shared {
     /// archive may be slow.
     pub(super) fn file(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, StoreError> {
         let first = segment.header.first;
-        let known = {
-            let mut files = lock(&self.files);
-            let known = files.iter().position(|(known, _)| *known == first);
-            known.map(|index| files.remove(index).1)
-        };
-        let file = match known {
-            Some(file) => file,
-            None => self.open(segment)?,
-        };
-        let mut files = lock(&self.files);
-        files.retain(|(known, _)| *known != first);
-        if files.len() == OPEN_FILES_MAX {
-            files.remove(0);
+        if let Some(file) = used(&mut lock(&self.files), first) {
+            return Ok(file);
         }
-        files.push((first, Arc::clone(&file)));
-        Ok(file)
-    }
-
-    fn open(&self, segment: &Segment) -> Result<Arc<dyn DiskFile>, StoreError> {
         let mut path = segment.path.clone();
         loop {
-            let error = match self.disk.open(&path, OpenMode::Read) {
-                Ok(file) => return Ok(file),
-                Err(error) => error,
-            };
-            // It may have been moved since it was looked up.
-            match self.segment_of(segment.header.first) {
-                Some((now, _)) if now.path != path => path = now.path,
-                _ => return Err(StoreError::io("opening", &path, error)),
+            let opened = self.disk.open(&path, OpenMode::Read);
+            let mut files = lock(&self.files);
+            // It may have been moved since it was looked up. Then it is not kept open: it would keep its
+            // room on the disk that it has left.
+            match (self.segment_of(first), opened) {
+                (Some((now, _)), _) if now.header.first == first && now.path != path => {
+                    path = now.path;
+                }
+                (_, Err(error)) => return Err(StoreError::io("opening", &path, error)),
+                (_, Ok(file)) => {
+                    // Or opened by somebody else.
+                    if used(&mut files, first).is_none() {
+                        if files.len() == OPEN_FILES_MAX {
+                            files.remove(0);
+                        }
+                        files.push((first, Arc::clone(&file)));
+                    }
+                    return Ok(file);
+                }
             }
         }
     }
+}
+
+/// The open file of a segment, which is the most recently used now.
+fn used(files: &mut [(Seq, Arc<dyn DiskFile>)], first: Seq) -> Option<Arc<dyn DiskFile>> {
+    let index = files.iter().position(|(known, _)| *known == first)?;
+    files[index..].rotate_left(1);
+    files.last().map(|(_, file)| Arc::clone(file))
 }
 
 /// No code panics while it holds one of these locks, and none leaves its value half changed.

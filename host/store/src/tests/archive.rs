@@ -1,14 +1,14 @@
 //! Segments in the archive: read there, never lost on the way, and told of by name when they are away.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use hearth_wire::{Digest, RealmId, Seq};
 
 use super::{Records, config, disk, open_with, record, records, root};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::faulty::{Fault, FaultyDisk};
 use crate::{Entry, Journal, JournalConfig, Recovery, Start, StoreError};
 
@@ -43,11 +43,28 @@ fn filled(disk: &FaultyDisk) -> (Journal, Vec<Entry>, Start) {
     (journal, entries, start.unwrap())
 }
 
+/// Moves all that ends at `seq` or before it; gives back how many.
+fn archive_before(journal: &Journal, seq: Seq) -> Result<usize, StoreError> {
+    let mut archiver = journal.archiver();
+    let mut moved = 0;
+    while archiver.archive_next(seq)? {
+        moved += 1;
+    }
+    Ok(moved)
+}
+
 /// The same, with everything in the archive that can be.
 fn archived(disk: &FaultyDisk) -> (Vec<Entry>, Start) {
     let (journal, entries, start) = filled(disk);
-    assert!(journal.archiver().archive_before(start.seq).unwrap() > 3);
+    assert!(archive_before(&journal, start.seq).unwrap() > 3);
     (entries, start)
+}
+
+/// The archive's disk is not mounted: its place is an empty directory.
+fn unmount(disk: &FaultyDisk) {
+    for (name, _) in disk.list(&archive()).unwrap() {
+        disk.remove(&archive().join(name)).unwrap();
+    }
 }
 
 fn names(disk: &FaultyDisk, dir: &str) -> Vec<PathBuf> {
@@ -100,12 +117,13 @@ fn what_is_in_the_archive_is_read_there() {
         let reader = journal.reader();
         let mut slow = reader.replay(Seq(1));
         assert_eq!(slow.next_entry().unwrap().unwrap().1, record(0));
-        let moved = journal.archiver().archive_before(start.seq).unwrap();
+        let moved = archive_before(&journal, start.seq).unwrap();
         assert!(moved > 3, "{moved}");
         assert_eq!(names(&disk, "archive").len(), moved);
         assert_eq!(names(&disk, "journal").len(), all - moved);
-        assert_eq!(disk.list(&archive()).unwrap().len(), moved, "nothing else");
-        assert_eq!(journal.archiver().archive_before(start.seq).unwrap(), 0);
+        let others = disk.list(&archive()).unwrap().len() - moved;
+        assert_eq!(others, 1, "nothing else but whose it is");
+        assert_eq!(archive_before(&journal, start.seq).unwrap(), 0);
 
         let (config, bare) = (with_archive(), config());
         for again in [false, true] {
@@ -147,7 +165,7 @@ fn the_newest_segment_stays() {
     let disk = disk(2);
     let (mut journal, ..) = filled(&disk);
     let all = names(&disk, "journal").len();
-    let moved = journal.archiver().archive_before(journal.durable());
+    let moved = archive_before(&journal, journal.durable());
     assert_eq!(moved.unwrap(), all - 1);
     journal.append(&[record(RECORDS)]).unwrap();
     journal.commit().unwrap();
@@ -168,7 +186,7 @@ fn before_a_move(seed: u64, links: bool) -> (FaultyDisk, Journal, Start) {
 fn operations_of_a_move(seed: u64, links: bool) -> u64 {
     let (disk, journal, start) = before_a_move(seed, links);
     let before = disk.operations();
-    journal.archiver().archive_before(start.seq).unwrap();
+    archive_before(&journal, start.seq).unwrap();
     disk.operations() - before
 }
 
@@ -181,7 +199,7 @@ fn a_move_that_is_stopped_at_any_operation_loses_nothing() {
             for fault in [Fault::PowerLoss, Fault::Kill, Fault::Error] {
                 let (disk, journal, start) = before_a_move(seed, links);
                 disk.fault_at(disk.operations() + operation, fault);
-                let moved = journal.archiver().archive_before(start.seq);
+                let moved = archive_before(&journal, start.seq);
                 drop(journal);
                 stopped += u64::from(moved.is_err());
                 let what = format!("{links} {fault:?} {operation} {seed}: {moved:?}");
@@ -216,7 +234,7 @@ fn look_at_both_starts(disk: &FaultyDisk, start: Start, what: &str) {
         };
         let told = (recovery.damaged.len(), recovery.first);
         assert_eq!(told, (0, Seq(1)), "{what}");
-        let moved = journal.archiver().archive_before(start.seq);
+        let moved = archive_before(&journal, start.seq);
         moved.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(
             replayed(&journal, 1).unwrap(),
@@ -234,7 +252,7 @@ fn readers_and_the_writer_go_on_while_segments_move() {
     let disk = disk(4);
     disk.set_links(false);
     let (mut journal, entries, _) = filled(&disk);
-    let (reader, archiver) = (journal.reader(), journal.archiver());
+    let (reader, mut archiver) = (journal.reader(), journal.archiver());
     let done = AtomicBool::new(false);
     let (done, reader) = (&done, &reader);
     std::thread::scope(|scope| {
@@ -258,7 +276,9 @@ fn readers_and_the_writer_go_on_while_segments_move() {
             let mut moved = 0;
             while !done.load(Ordering::Relaxed) {
                 let durable = reader.durable();
-                moved += archiver.archive_before(durable).unwrap();
+                while archiver.archive_next(durable).unwrap() {
+                    moved += 1;
+                }
                 done.store(durable == Seq(4 * RECORDS), Ordering::Relaxed);
             }
             assert!(moved > 12, "{moved}");
@@ -275,37 +295,133 @@ fn an_archive_that_is_away_is_told_and_gets_nothing() {
     for when in ["before a start", "while it runs"] {
         let disk = disk(5);
         let (entries, start) = archived(&disk);
-        let away = |disk: &FaultyDisk| {
-            for path in names(disk, "archive") {
-                disk.remove(&path).unwrap();
-            }
-        };
         let journal = if when == "before a start" {
-            away(&disk);
+            unmount(&disk);
             let (journal, found, recovery) = open_from(&disk, start).unwrap();
             assert_eq!(found, behind(COVERED));
             assert!(recovery.first > Seq(1) && recovery.first <= Seq(COVERED + 1));
+            assert!(recovery.archive_away.is_some(), "{recovery:?}");
             let error = journal.reader().read_at(entries[0].position).unwrap_err();
             assert!(matches!(error, StoreError::Away { .. }), "{error}");
+            assert!(error.to_string().contains("/disk/archive"), "{error}");
             let error = replayed(&journal, 1).unwrap_err();
             assert!(matches!(error, StoreError::Gap { .. }), "{error}");
+            assert!(error.to_string().contains("/disk/archive"), "{error}");
             journal
         } else {
             let (journal, ..) = open_from(&disk, start).unwrap();
-            away(&disk);
+            unmount(&disk);
             let error = journal.reader().read_at(entries[0].position).unwrap_err();
             let text = error.to_string();
             assert!(text.starts_with("opening /disk/archive/"), "{text}");
             journal
         };
         let before = names(&disk, "journal");
-        let error = journal.archiver().archive_before(Seq(RECORDS)).unwrap_err();
+        let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
         assert!(matches!(error, StoreError::ArchiveAway { .. }), "{error}");
         assert_eq!(names(&disk, "journal"), before);
-        assert_eq!(names(&disk, "archive"), Vec::<PathBuf>::new());
+        assert_eq!(disk.list(&archive()).unwrap(), []);
         drop(journal);
         let error = open_with(&disk, with_archive()).unwrap_err();
-        assert!(matches!(error, StoreError::Gap { .. }), "{error}");
+        assert!(matches!(error, StoreError::ArchiveAway { .. }), "{error}");
+    }
+}
+
+/// A process was killed in the middle of the first move, and then the disk is not mounted.
+#[test]
+fn a_first_segment_that_is_left_behind_is_no_whole_journal() {
+    let disk = disk(13);
+    let (_, start) = archived(&disk);
+    let first = names(&disk, "archive").swap_remove(0);
+    copy(&disk, &first, &root().join("journal"));
+    unmount(&disk);
+    let (journal, _, recovery) = open_from(&disk, start).unwrap();
+    assert!(recovery.archive_away.is_some(), "{recovery:?}");
+    let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+    assert!(matches!(error, StoreError::ArchiveAway { .. }), "{error}");
+    assert_eq!(disk.list(&archive()).unwrap(), []);
+}
+
+fn copy(disk: &FaultyDisk, from: &Path, to: &Path) {
+    let mut bytes = Vec::new();
+    disk.tamper(from, |whole| bytes.clone_from(whole));
+    put(disk, &to.join(from.file_name().unwrap()), &bytes);
+}
+
+/// A file that somebody puts there by hand.
+fn put(disk: &FaultyDisk, path: &Path, bytes: &[u8]) {
+    let _ = disk.remove(path);
+    disk.open(path, OpenMode::CreateNew).unwrap();
+    disk.tamper(path, |file| *file = bytes.to_vec());
+}
+
+/// Whatever keeps the archive from being looked at holds up no start that needs nothing of it.
+#[test]
+fn a_start_needs_no_archive() {
+    let listed = || Err(std::io::Error::from_raw_os_error(116));
+    let away: [(&str, Box<dyn Fn(&FaultyDisk) -> JournalConfig>); 3] = [
+        (
+            "it is another realm's",
+            Box::new(|disk| {
+                put(
+                    disk,
+                    &archive().join("archive.realm"),
+                    b"the archive of realm x",
+                );
+                with_archive()
+            }),
+        ),
+        (
+            "the directory that it is in is not there",
+            Box::new(|_| JournalConfig {
+                archive: Some(root().join("mnt/archive")),
+                ..config()
+            }),
+        ),
+        (
+            "it is a file",
+            Box::new(|disk| {
+                let file = root().join("file");
+                put(disk, &file, b"");
+                JournalConfig {
+                    archive: Some(file),
+                    ..config()
+                }
+            }),
+        ),
+    ];
+    for (what, change) in away {
+        let disk = disk(14);
+        let (_, start) = archived(&disk);
+        let config = change(&disk);
+        let hooked = Hooked::on(&disk);
+        *hooked.list.lock().unwrap() = Box::new(move |path| {
+            if path.ends_with("file") {
+                listed()
+            } else {
+                Ok(())
+            }
+        });
+        let from = JournalConfig {
+            start,
+            ..config.clone()
+        };
+        let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+        let opened = Journal::open_on(Arc::clone(&hooked) as Arc<dyn Disk>, root(), from, nothing);
+        let (journal, recovery) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(recovery.archive_away.is_some(), "{what}");
+        let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+        assert!(
+            matches!(error, StoreError::ArchiveAway { .. }),
+            "{what}: {error}"
+        );
+        drop(journal);
+        let opened = Journal::open_on(hooked as Arc<dyn Disk>, root(), config, nothing);
+        let error = opened.unwrap_err();
+        assert!(
+            matches!(error, StoreError::ArchiveAway { .. }),
+            "{what}: {error}"
+        );
     }
 }
 
@@ -317,6 +433,7 @@ fn a_file_missing_in_the_middle_of_the_archive_is_told() {
     disk.remove(&gone).unwrap();
     let (journal, found, recovery) = open_from(&disk, start).unwrap();
     assert_eq!(found, behind(COVERED));
+    // Or what was behind it: nobody can tell without reading it.
     assert_eq!(recovery.damaged, &names(&disk, "archive")[..1]);
     let reader = journal.reader();
     let read = entries.iter().map(|entry| reader.read_at(entry.position));
@@ -324,32 +441,64 @@ fn a_file_missing_in_the_middle_of_the_archive_is_told() {
     assert!(away.count() > 3);
 }
 
-/// Its disk fails: that holds up no start that needs nothing of it.
+/// A header is not what it was, a file is another realm's, or the disk does not read: that holds up no
+/// start that needs nothing of it.
 #[test]
 fn a_harmed_archive_holds_up_only_who_reads_there() {
-    let disk = disk(7);
-    let (entries, start) = archived(&disk);
-    let harmed = names(&disk, "archive").swap_remove(0);
-    // Its header, and the first record's last byte.
-    let first = entries[0].position.0 as usize + 8 + record(0).len();
-    disk.tamper(&harmed, |bytes| {
-        bytes[..100].fill(0xa5);
-        bytes[first - 1] ^= 1;
-    });
-    let (journal, found, recovery) = open_from(&disk, start).unwrap();
-    assert_eq!(found, behind(COVERED));
-    assert_eq!(recovery.damaged, std::slice::from_ref(&harmed));
-    let error = journal.reader().read_at(entries[0].position).unwrap_err();
-    assert!(
-        error.to_string().contains(harmed.to_str().unwrap()),
-        "{error}"
-    );
-    drop(journal);
-    let error = open_with(&disk, with_archive()).unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Damaged { path, .. } if *path == harmed),
-        "{error}"
-    );
+    let (whole, other) = (disk(7), disk(8));
+    let (entries, start) = archived(&whole);
+    let foreign = JournalConfig {
+        segment_bytes: 700,
+        ..JournalConfig::new(RealmId(Digest::of(b"another realm")))
+    };
+    drop(open_with(&other, foreign).unwrap());
+    let mut foreign = Vec::new();
+    let path = names(&other, "journal").swap_remove(0);
+    other.tamper(&path, |bytes| foreign.clone_from(bytes));
+    for harm in ["header", "format", "foreign", "unreadable"] {
+        let disk = whole.copy();
+        let harmed = names(&disk, "archive").swap_remove(0);
+        let hooked = Hooked::on(&disk);
+        match harm {
+            "header" => disk.tamper(&harmed, |bytes| bytes[..100].fill(0xa5)),
+            "format" => disk.tamper(&harmed, |bytes| bytes[9] ^= 1),
+            "foreign" => put(&disk, &harmed, &foreign),
+            _ => {
+                let harmed = harmed.clone();
+                *hooked.open.lock().unwrap() = Box::new(move |path| match *path == harmed {
+                    true => Err(std::io::Error::from_raw_os_error(5)),
+                    false => Ok(()),
+                });
+            }
+        }
+        let from = JournalConfig {
+            start,
+            ..with_archive()
+        };
+        let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+        let on = || Arc::clone(&hooked) as Arc<dyn Disk>;
+        let opened = Journal::open_on(on(), root(), from, nothing);
+        let (journal, recovery) = opened.unwrap_or_else(|error| panic!("{harm}: {error}"));
+        assert_eq!(recovery.damaged, std::slice::from_ref(&harmed), "{harm}");
+        let last = entries[usize::try_from(COVERED).unwrap() - 1];
+        assert_eq!(
+            journal.reader().read_at(last.position).unwrap(),
+            record(COVERED - 1)
+        );
+        if harm == "unreadable" {
+            let error = journal.reader().read_at(entries[0].position).unwrap_err();
+            assert!(
+                error.to_string().contains(harmed.to_str().unwrap()),
+                "{error}"
+            );
+        }
+        drop(journal);
+        let error = Journal::open_on(on(), root(), with_archive(), nothing).unwrap_err();
+        assert!(
+            error.to_string().contains(harmed.to_str().unwrap()),
+            "{harm}: {error}"
+        );
+    }
 }
 
 #[test]
@@ -357,80 +506,153 @@ fn a_full_archive_stops_nothing_and_is_gone_on_with_later() {
     let disk = disk(8);
     disk.set_links(false);
     let (journal, _, start) = filled(&disk);
-    // One more segment fits, and a half.
+    // Not a whole segment fits.
     disk.set_capacity(disk.used() + 700);
-    let archiver = journal.archiver();
-    let error = archiver.archive_before(start.seq).unwrap_err();
+    let error = archive_before(&journal, start.seq).unwrap_err();
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
-    assert_eq!(disk.list(&archive()).unwrap(), [], "no half copy");
+    assert_eq!(names(&disk, "archive"), Vec::<PathBuf>::new());
+    assert_eq!(disk.list(&archive()).unwrap().len(), 1, "no half copy");
     assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
     disk.set_capacity(usize::MAX);
-    assert!(archiver.archive_before(start.seq).unwrap() > 3);
+    assert!(archive_before(&journal, start.seq).unwrap() > 3);
     assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
 }
 
+/// Neither what another realm moved there, nor that realm's own.
 #[test]
-fn another_realms_archive_is_refused() {
+fn another_realms_archive_is_left_alone() {
     let disk = disk(9);
     archived(&disk);
+    let before = disk.list(&archive()).unwrap();
+    let home = root().join("other");
+    disk.create_dir(&home).unwrap();
     let other = JournalConfig {
         archive: Some(archive()),
-        ..JournalConfig::new(RealmId(Digest::of(b"another realm")))
-    };
-    let home = root().join("other");
-    disk.create_dir(&home).unwrap();
-    let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
-    let opened = Journal::open_on(Arc::new(disk.clone()), home, other.clone(), nothing);
-    let error = opened.unwrap_err();
-    // There is something, and no mark for it.
-    assert!(matches!(error, StoreError::Mark { .. }), "{error}");
-    let home = root().join("other");
-    let trusting = JournalConfig {
-        trust_end: true,
-        ..other
-    };
-    let opened = Journal::open_on(Arc::new(disk.clone()), home, trusting, nothing);
-    let error = opened.unwrap_err();
-    assert!(matches!(error, StoreError::WrongRealm { .. }), "{error}");
-}
-
-#[test]
-fn nothing_in_the_archive_is_written_over() {
-    let disk = disk(10);
-    let (journal, _, start) = filled(&disk);
-    let taken = archive().join(names(&disk, "journal")[0].file_name().unwrap());
-    disk.open(&taken, OpenMode::CreateNew).unwrap();
-    disk.tamper(&taken, |bytes| bytes.extend_from_slice(b"something else"));
-    let error = journal.archiver().archive_before(start.seq).unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Damaged { path, .. } if *path == taken),
-        "{error}"
-    );
-    assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
-}
-
-#[test]
-fn a_journals_own_directory_is_no_archive() {
-    let disk = disk(12);
-    drop(open_with(&disk, config()).unwrap());
-    let own = JournalConfig {
-        archive: Some(root().join("journal")),
-        ..config()
-    };
-    let error = open_with(&disk, own).unwrap_err();
-    assert!(matches!(error, StoreError::ArchiveTaken { .. }), "{error}");
-    // Another realm's, by a path that is not there yet.
-    let home = root().join("other");
-    disk.create_dir(&home).unwrap();
-    let other = JournalConfig {
-        archive: Some(root().join("journal")),
+        segment_bytes: 1_000,
         ..JournalConfig::new(RealmId(Digest::of(b"another realm")))
     };
     let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
     let opened = Journal::open_on(Arc::new(disk.clone()), home, other, nothing);
-    assert!(opened.is_err());
+    let (mut journal, recovery) = opened.unwrap();
+    assert!(recovery.archive_away.unwrap().contains("realm"));
+    for number in 0..RECORDS {
+        journal.append(&[record(number)]).unwrap();
+        journal.commit().unwrap();
+    }
+    let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+    assert!(matches!(error, StoreError::ArchiveAway { .. }), "{error}");
+    assert_eq!(disk.list(&archive()).unwrap(), before);
+    assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
+}
+
+#[test]
+fn nothing_in_the_archive_is_written_over() {
+    for links in [true, false] {
+        let disk = disk(10);
+        disk.set_links(links);
+        let (_, start) = archived(&disk);
+        let (journal, ..) = open_from(&disk, start).unwrap();
+        let next = names(&disk, "journal").swap_remove(0);
+        let taken = archive().join(next.file_name().unwrap());
+        put(&disk, &taken, b"something else");
+        let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Twins { theirs, .. } if *theirs == taken),
+            "{error}"
+        );
+        assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
+        let mut found = Vec::new();
+        disk.tamper(&taken, |bytes| found.clone_from(bytes));
+        assert_eq!(found, b"something else");
+    }
+}
+
+#[test]
+fn a_journals_own_directory_is_no_archive() {
+    let own = |realm: &str| JournalConfig {
+        archive: Some(root().join("journal")),
+        segment_bytes: 1_000,
+        ..JournalConfig::new(RealmId(Digest::of(realm.as_bytes())))
+    };
+    // From the first start on, and later.
+    let disk = disk(12);
+    let (mut journal, ..) = open_with(&disk, own("a realm")).unwrap();
+    for number in 0..RECORDS {
+        journal.append(&[record(number)]).unwrap();
+        journal.commit().unwrap();
+    }
+    let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+    assert!(matches!(error, StoreError::ArchiveTaken { .. }), "{error}");
+    drop(journal);
+    let error = open_with(&disk, own("a realm")).unwrap_err();
+    assert!(matches!(error, StoreError::ArchiveTaken { .. }), "{error}");
+    let home = root().join("other");
+    disk.create_dir(&home).unwrap();
+    let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+    let opened = Journal::open_on(Arc::new(disk.clone()), home, own("another"), nothing);
+    let error = opened.unwrap_err();
+    assert!(matches!(error, StoreError::ArchiveTaken { .. }), "{error}");
     let (_, found, _) = open_with(&disk, config()).unwrap();
-    assert_eq!(found, Records::new());
+    assert_eq!(found, records(0, RECORDS));
+}
+
+/// An older copy of the journal's directory is put back: what is in the archive is not lost with the rest.
+#[test]
+fn an_old_backup_beside_a_newer_archive_goes_on_from_the_archives_end() {
+    for further in [0, 1] {
+        let newer = disk(22);
+        let (mut journal, ..) = open_with(&newer, with_archive()).unwrap();
+        let mut backup = None;
+        for number in 0..RECORDS {
+            journal.append(&[record(number)]).unwrap();
+            journal.commit().unwrap();
+            if number == 32 {
+                backup = Some(newer.copy());
+            }
+        }
+        let backup = backup.unwrap();
+        let current = names(&backup, "journal").len() - 1;
+        let segments = names(&newer, "journal");
+        let end = segments[current + further + 1]
+            .file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap();
+        let end = end.parse::<u64>().unwrap() - 1;
+        archive_before(&journal, Seq(end)).unwrap();
+        backup.create_dir(&archive()).unwrap();
+        for (name, _) in newer.list(&archive()).unwrap() {
+            let mut bytes = Vec::new();
+            newer.tamper(&archive().join(&name), |file| bytes.clone_from(file));
+            put(&backup, &archive().join(name), &bytes);
+        }
+        let (mut journal, found, recovery) = open_with(&backup, with_archive()).unwrap();
+        assert_eq!(found, records(0, end), "{further}");
+        assert_eq!(recovery.damaged.len(), 1, "the shorter twin");
+        for number in end..RECORDS {
+            journal.append(&[record(number)]).unwrap();
+            journal.commit().unwrap();
+        }
+        assert!(archive_before(&journal, Seq(RECORDS)).unwrap() > 0);
+        drop(journal);
+        let (_, found, _) = open_with(&backup, with_archive()).unwrap();
+        assert_eq!(found, records(0, RECORDS));
+    }
+}
+
+/// Somebody puts half a file of the archive into the journal's directory.
+#[test]
+fn a_shorter_copy_hides_no_whole_one() {
+    let disk = disk(25);
+    let (_, start) = archived(&disk);
+    let third = names(&disk, "archive").swap_remove(2);
+    copy(&disk, &third, &root().join("journal"));
+    let short = root().join("journal").join(third.file_name().unwrap());
+    disk.tamper(&short, |bytes| bytes.truncate(bytes.len() / 2));
+    let (journal, _, recovery) = open_from(&disk, start).unwrap();
+    assert_eq!(recovery.damaged, [short]);
+    assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
+    assert!(archive_before(&journal, Seq(RECORDS)).unwrap() > 0);
 }
 
 /// The journal's own directory is lost: the archive alone is no journal, unless the owner says so.
@@ -438,21 +660,27 @@ fn a_journals_own_directory_is_no_archive() {
 fn an_archive_without_a_journal_is_told() {
     let disk = disk(11);
     let (journal, ..) = filled(&disk);
-    journal
-        .archiver()
-        .archive_before(journal.durable())
-        .unwrap();
+    archive_before(&journal, journal.durable()).unwrap();
     drop(journal);
     let dir = root().join("journal");
     for (name, _) in disk.list(&dir).unwrap() {
         disk.remove(&dir.join(name)).unwrap();
     }
+    // What has ended is never torn.
+    let last = names(&disk, "archive").pop().unwrap();
+    let harmed = disk.copy();
+    harmed.tamper(&last, |bytes| bytes.truncate(bytes.len() - 1));
     let error = open_with(&disk, with_archive()).unwrap_err();
     assert!(matches!(error, StoreError::Mark { .. }), "{error}");
     let trusting = JournalConfig {
         trust_end: true,
         ..with_archive()
     };
+    let error = open_with(&harmed, trusting.clone()).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Damaged { path, .. } if *path == last),
+        "{error}"
+    );
     let (mut journal, found, _) = open_with(&disk, trusting).unwrap();
     let kept = found.len() as u64;
     assert!(kept > COVERED && kept < RECORDS, "{kept}");
@@ -464,4 +692,146 @@ fn an_archive_without_a_journal_is_told() {
     assert_eq!(names(&disk, "journal").len(), 1);
     let (_, found, _) = open_with(&disk, with_archive()).unwrap();
     assert_eq!(found, records(0, kept + 1));
+}
+
+/// A segment moves at the moment at which a reader opens it: it is read all the same, and nobody goes on
+/// holding what has left its disk.
+#[test]
+fn a_reader_that_opens_a_file_as_it_moves_reads_it_and_lets_go() {
+    for opened in [false, true] {
+        let disk = disk(15);
+        let (journal, entries, start) = filled(&disk);
+        drop(journal);
+        let hooked = Hooked::on(&disk);
+        let from = JournalConfig {
+            start,
+            ..with_archive()
+        };
+        let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+        let on = Arc::clone(&hooked) as Arc<dyn Disk>;
+        let (journal, _) = Journal::open_on(on, root(), from, nothing).unwrap();
+        let reader = journal.reader();
+        let oldest = names(&disk, "journal").swap_remove(0);
+        let archiver = Mutex::new(journal.archiver());
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&paths);
+        let moves = move |path: &Path| {
+            seen.lock().unwrap().push(path.to_owned());
+            // Opening it in the move itself is none of a reader.
+            if *path == oldest
+                && let Ok(mut archiver) = archiver.try_lock()
+            {
+                archiver.archive_next(start.seq).unwrap();
+            }
+            Ok(())
+        };
+        match opened {
+            false => *hooked.open.lock().unwrap() = Box::new(moves),
+            true => *hooked.opened.lock().unwrap() = Box::new(moves),
+        }
+        for _again in 0..2 {
+            assert_eq!(reader.read_at(entries[0].position).unwrap(), record(0));
+        }
+        let archived = names(&disk, "archive");
+        assert_eq!(archived.len(), 1);
+        let paths = paths.lock().unwrap();
+        let last = paths.iter().rposition(|path| *path == archived[0]);
+        assert!(last.is_some(), "{paths:?}");
+        let opens = paths.iter().filter(|path| **path == archived[0]);
+        assert_eq!(opens.count(), 1, "kept open from then on: {paths:?}");
+    }
+}
+
+/// What a reader holds open of a segment is let go of when it moves.
+#[test]
+fn an_open_file_does_not_keep_the_room_that_it_has_left() {
+    let disk = disk(16);
+    let (journal, entries, start) = filled(&disk);
+    drop(journal);
+    let hooked = Hooked::on(&disk);
+    let nothing = |_: Entry, _: &[u8]| Ok::<_, Infallible>(());
+    let on = Arc::clone(&hooked) as Arc<dyn Disk>;
+    let (journal, _) = Journal::open_on(on, root(), with_archive(), nothing).unwrap();
+    let reader = journal.reader();
+    assert_eq!(reader.read_at(entries[0].position).unwrap(), record(0));
+    archive_before(&journal, start.seq).unwrap();
+    let paths = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&paths);
+    *hooked.open.lock().unwrap() = Box::new(move |path| {
+        seen.lock().unwrap().push(path.to_owned());
+        Ok(())
+    });
+    assert_eq!(reader.read_at(entries[0].position).unwrap(), record(0));
+    assert_eq!(*paths.lock().unwrap(), &names(&disk, "archive")[..1]);
+}
+
+/// A disk that somebody watches.
+struct Hooked {
+    disk: FaultyDisk,
+    open: Mutex<Hook>,
+    opened: Mutex<Hook>,
+    list: Mutex<Hook>,
+}
+
+type Hook = Box<dyn Fn(&Path) -> std::io::Result<()> + Send>;
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.disk.fmt(f)
+    }
+}
+
+impl Hooked {
+    fn on(disk: &FaultyDisk) -> Arc<Self> {
+        let nothing = || Mutex::new(Box::new(|_: &Path| Ok(())) as Hook);
+        Arc::new(Self {
+            disk: disk.clone(),
+            open: nothing(),
+            opened: nothing(),
+            list: nothing(),
+        })
+    }
+
+    /// A hook may itself open something; that is not watched.
+    fn watch(hook: &Mutex<Hook>, path: &Path) -> std::io::Result<()> {
+        hook.try_lock().map_or(Ok(()), |hook| hook(path))
+    }
+}
+
+impl Disk for Hooked {
+    fn create_dir(&self, path: &Path) -> std::io::Result<()> {
+        self.disk.create_dir(path)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<Arc<dyn DiskFile>> {
+        Self::watch(&self.open, path)?;
+        let file = self.disk.open(path, mode)?;
+        Self::watch(&self.opened, path)?;
+        Ok(file)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.disk.link(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn list(&self, path: &Path) -> std::io::Result<Vec<(String, Option<u64>)>> {
+        Self::watch(&self.list, path)?;
+        self.disk.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> std::io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> std::io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
 }
