@@ -104,6 +104,11 @@ impl Troubles {
         }
     }
 
+    /// All of the journal was read, and is what it was.
+    pub(crate) fn journal_is_whole(&self) {
+        lock(&self.damaged).remove(&Digest::default());
+    }
+
     /// Forgets damaged files of which `lasts` says that they are no trouble any more.
     pub(crate) fn forget_damaged(&self, lasts: impl Fn(&Digest) -> bool) {
         let known: Vec<_> = lock(&self.damaged).keys().copied().collect();
@@ -196,8 +201,8 @@ pub(crate) fn of_journal(error: &StoreError) -> ErrorBody {
         return operator(
             "journal-unreadable",
             error.to_string(),
-            "mount the disk that its archive is on, or put the missing files back, and start the \
-             coordinator again; until then results that are there cannot be read"
+            "put the missing files back, or mount the disk that they are on, and start the coordinator \
+             again; until then results that are there cannot be read"
                 .to_owned(),
         );
     }

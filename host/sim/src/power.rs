@@ -191,9 +191,9 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
         disk.set_short_writes(way == 0);
         disk.set_write_back(way > 1);
         let struck = disk.operations() + at;
-        match aimed.take() {
-            Some(skipped) => disk.fault_at_write(skipped, fault),
-            None => disk.fault_at(struck, fault),
+        disk.fault_at(struck, fault);
+        if let Some(skipped) = aimed.take() {
+            disk.fault_at_write(skipped, fault);
         }
         if fault == Fault::Error && luck.once_in(2) {
             // Before it could do anything about it.
@@ -222,8 +222,9 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
             Fault::Error,
         ]);
         if before == Fault::Kill && luck.once_in(2) {
-            // The file that was half written then, when it is written again.
+            // The file that was half written then, when it is written again, if it is soon enough.
             (aimed, fault) = (Some(luck.below(4)), Fault::PowerLoss);
+            at += luck.below(60);
             left = left.max(1);
         }
     }

@@ -179,7 +179,11 @@ impl Disk for RealDisk {
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            let data = entry.metadata()?;
+            let data = match entry.metadata() {
+                // Removed since.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
             // A name that is not UTF-8 is none of ours.
             if let Ok(name) = entry.file_name().into_string() {
                 names.push((name, data.is_file().then_some(data.len())));

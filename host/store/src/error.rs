@@ -125,8 +125,8 @@ pub enum StoreError {
     },
     /// What was moved to the archive cannot be had, and nothing more is moved there.
     #[error(
-        "the archive of the journal, {}, cannot be used: {problem}; until that is mended and this is \
-         started again, what is in it cannot be read, and nothing is moved there",
+        "the archive of the journal, {}, cannot be used: {problem}; what is in it cannot be read and nothing \
+         is moved there: mend that, and start again",
         path.display()
     )]
     ArchiveAway {

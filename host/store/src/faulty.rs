@@ -587,6 +587,7 @@ impl DiskFile for FaultyFile {
         if !self.writable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
+        state.alive()?;
         state.writes(self.inode);
         let fate = state.begin()?;
         let offset = offset as usize;

@@ -160,7 +160,7 @@ impl Journal {
             .map_err(|error| StoreError::io("listing", &dir, error))?;
         let (archive, archived) = match &config.archive {
             Some(archive) => {
-                let (archive, files) = Archive::find(&*disk, archive, config.realm)?;
+                let (archive, files) = Archive::find(&*disk, archive, config.realm, &names)?;
                 (Some(archive), files)
             }
             None => (None, Vec::new()),
@@ -207,9 +207,10 @@ impl Journal {
             mark: acknowledged,
             start: config.start,
             met: false,
+            unread: None,
             newest: genesis,
             recovery: Recovery {
-                damaged: shorter,
+                shorter,
                 ..Recovery::default()
             },
         };
@@ -218,15 +219,14 @@ impl Journal {
         });
         let (mut segments, mut tip) = match (scanned, &archive) {
             // What is needed may be where we could not look.
-            (Err(error @ StoreError::Gap { .. }), Some(archive)) => {
-                archive.opened(false);
+            (Err(error @ (StoreError::Gap { .. } | StoreError::Missing { .. })), Some(archive)) => {
                 let problem = archive.problem();
                 return Err(problem.map_or(error, |problem| archive.away(problem)));
             }
             (scanned, _) => scanned?,
         };
         if let Some(archive) = &archive {
-            archive.opened(scan.recovery.first == Seq(1) && scan.recovery.damaged.is_empty());
+            archive.opened(scan.recovery.first, scan.unread.take());
             scan.recovery.archive_away = archive.problem();
         }
         let (recovery, newest) = (scan.recovery, scan.newest);

@@ -142,7 +142,9 @@ fn leased_component(state: &Shown, node: NodeId, digest: Digest) -> bool {
 
 /// Whether the checkpoint in the record at a position has this state.
 fn is_state_at(journal: &Reader, position: Position, digest: Digest) -> bool {
-    let Ok(bytes) = journal.read_at(position) else {
+    let read = journal.read_at(position);
+    let read = read.inspect_err(|error| tracing::warn!(%error, "a checkpoint cannot be read"));
+    let Ok(bytes) = read else {
         return false;
     };
     let record =

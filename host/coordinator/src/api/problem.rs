@@ -331,7 +331,7 @@ impl From<OutcomeError> for Problem {
                 "journal-unreadable",
                 error.to_string(),
                 "the operator has to put that file of the journal back, or to mount the disk that its \
-                 archive is on; everything else goes on",
+                 archive is on, and to start the coordinator again; everything else goes on",
             ),
             other => Self::ours(other),
         }

@@ -51,6 +51,6 @@ fn move_one(shell: &Shell, archiver: &mut Archiver) -> Result<bool, CoordinatorE
         return Ok(false);
     };
     gently("archive", Manner::Behind, || {
-        Ok(archiver.archive_next(older)?)
+        Ok(archiver.archive_next(older, || shell.shutdown.is_requested())?)
     })
 }

@@ -97,6 +97,12 @@ pub(super) fn open(
              to go on, but results that were there cannot be read; put it back from a backup"
         );
     }
+    for file in &recovery.shorter {
+        tracing::warn!(
+            file = %file.display(),
+            "this file of the journal is not used, because there is a longer one of its name: remove it"
+        );
+    }
     if let Some(problem) = &recovery.archive_away {
         let archive = config.realm.join(&config.archive);
         tracing::error!(archive = %archive.display(), %problem, "the archive cannot be used");

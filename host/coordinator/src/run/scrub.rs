@@ -53,7 +53,7 @@ pub(super) async fn keep(shell: Arc<Shell>) {
     }
 }
 
-/// Reads everything once; false if shutdown came first.
+/// Reads everything once; false if shutdown came first, or something of the journal cannot be read.
 fn scrub(shell: &Shell) -> Result<bool, CoordinatorError> {
     let mut pace = Pace::new(shell);
     let blobs = |digest: &Digest| shell.blobs.verify(digest);
@@ -63,8 +63,8 @@ fn scrub(shell: &Shell) -> Result<bool, CoordinatorError> {
     let sets = |root: &Digest| verify_set(store, root);
     let needs_set = |root: &Digest| shell.views.read().references.needs_set(root);
     walk(shell, &mut pace, store, sets, needs_set)?;
-    read_journal(shell, &mut pace);
-    Ok(!pace.is_over())
+    let all = read_journal(shell, &mut pace);
+    Ok(all && !pace.is_over())
 }
 
 fn walk(
@@ -129,25 +129,34 @@ fn set_aside(
 }
 
 /// Reads the journal as a start without a snapshot would, a file at a time, so that what is wrong with one
-/// hides nothing in the others. Only a backup helps where it is damaged.
-fn read_journal(shell: &Shell, pace: &mut Pace<'_>) {
+/// hides nothing in the others. False if something could not be read. Only a backup helps where it is
+/// damaged.
+fn read_journal(shell: &Shell, pace: &mut Pace<'_>) -> bool {
     let mut firsts = shell.journal.firsts();
     // Behind the newest that is there now.
     firsts.push(Seq(shell.journal.durable().0 + 1));
     if firsts[0] > Seq(1) {
         firsts.insert(0, Seq(1));
     }
+    let (mut all, mut right) = (true, true);
     for pair in firsts.windows(2) {
         if pace.is_over() {
-            return;
+            return false;
         }
         if let Err(error) = read_records(shell, pace, pair[0], pair[1]) {
-            shell.metrics.files_damaged.inc();
+            let damaged = matches!(error, StoreError::Damaged { .. });
+            shell.metrics.files_damaged.add(u64::from(damaged));
             let trouble = troubles::of_journal(&error);
             tracing::error!("{trouble}");
             shell.troubles.is_damaged(Digest::default(), trouble);
+            all &= damaged;
+            right = false;
         }
     }
+    if right && !pace.is_over() {
+        shell.troubles.journal_is_whole();
+    }
+    all
 }
 
 /// Reads the records from `first` to before `end`.

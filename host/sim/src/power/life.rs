@@ -1,5 +1,6 @@
 //! One process on a disk: it starts, works, and is struck somewhere.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hearth_store::faulty::FaultyDisk;
@@ -223,12 +224,39 @@ fn open_journal(
         return Err(Ended::Broken(broken));
     }
     let (journal, recovery) = opened?;
-    if let Some(damaged) = recovery.damaged.first() {
+    if let Some(damaged) = recovery.damaged.iter().chain(&recovery.shorter).next() {
         let text = format!("{} is taken for damaged", damaged.display());
         return Err(Broken::Refused(text).into());
     }
+    if let Some(problem) = recovery.archive_away {
+        return Err(Broken::Refused(format!("the archive is away: {problem}")).into());
+    }
+    let moved = holds(on, &root().join("archive"), ".journal")?;
+    if moved && !holds(on, &home().join("journal"), "archive.begun")? {
+        let text = "segments were moved, and nothing beside the journal says so";
+        return Err(Broken::Refused(text.to_owned()).into());
+    }
+    if recovery.first > Seq(1) {
+        let text = format!("the journal begins at record {}", recovery.first);
+        return Err(Broken::Record(text).into());
+    }
     model.found(journal.durable())?;
     Ok(journal)
+}
+
+/// Whether a directory holds a file whose name ends so.
+fn holds(on: &Arc<dyn Disk>, dir: &Path, end: &str) -> Result<bool, StoreError> {
+    let names = match on.list(dir) {
+        Ok(names) => names,
+        Err(source) => {
+            return Err(StoreError::Io {
+                action: "listing",
+                path: dir.to_owned(),
+                source,
+            });
+        }
+    };
+    Ok(names.iter().any(|(name, _)| name.ends_with(end)))
 }
 
 fn open_snapshots(
@@ -338,7 +366,7 @@ fn work(
         8 if habits.archives => {
             let older = model.snapshots.first().copied().unwrap_or_default();
             // A coordinator lives on when a segment cannot be moved.
-            match stores.journal.archiver().archive_next(Seq(older)) {
+            match stores.journal.archiver().archive_next(Seq(older), || false) {
                 Err(error) if disk.is_off() => Err(error.into()),
                 Err(StoreError::Io { .. }) | Ok(_) => Ok(()),
                 Err(other) => Err(other.into()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hearth_wire::{RealmId, Seq};
 
-use super::format::segment_name;
+use super::format::{parse_segment_name, segment_name};
 use super::mark::MARK_NAME;
 use super::scan::{Segment, SegmentFile, segment_files};
 use super::shared::Shared;
@@ -20,6 +20,10 @@ use crate::{DirLock, StoreError};
 
 /// The file that says whose the archive is, in words.
 const OWNER: &str = "archive.realm";
+/// The file beside the journal that says, in words, that segments have left and where to. Without it a
+/// directory that is nobody's yet may become the archive; with it that is the place at which a disk is to
+/// be mounted.
+const NOTE: &str = "archive.begun";
 /// A file that is being made.
 const UNFINISHED: &str = "unfinished";
 /// Files are copied and compared in pieces of this size.
@@ -36,35 +40,47 @@ pub(super) struct Archive {
 #[derive(Debug)]
 enum Standing {
     Ours,
-    /// Nothing was ever moved there. It is made when something is.
+    /// Nothing was ever moved. It is made when something is.
     New,
     /// What was moved there cannot be had, and why.
     Away(String),
 }
 
+type Names = [(String, Option<u64>)];
+
 impl Archive {
-    /// Looks whose a directory is; gives the segments in it too. Nothing but a journal's own directory is
-    /// an error here: a start may need nothing of the archive.
+    /// Looks whose a directory is; gives the segments in it too. `beside` are the files in the journal's
+    /// own. Nothing but another journal's own directory is an error: a start may need nothing of the
+    /// archive.
     pub(super) fn find(
         disk: &dyn Disk,
         dir: &Path,
         realm: RealmId,
+        beside: &Names,
     ) -> Result<(Self, Vec<SegmentFile>), StoreError> {
-        let owner = format!("the archive of realm {}\n", realm.0);
-        let (standing, files) = match disk.list(dir) {
-            Ok(names) if names.iter().any(|(name, _)| name == MARK_NAME) => {
+        let owner = format!("the archive of realm {}", realm.0);
+        let begun = has(beside, NOTE);
+        let names = match disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !begun => Ok(Vec::new()),
+            other => other,
+        };
+        let (standing, files) = match names {
+            Ok(names) if has(&names, MARK_NAME) => {
                 let path = dir.to_owned();
                 return Err(StoreError::ArchiveTaken { path });
             }
-            Ok(names) => match whose(disk, dir) {
-                Ok(Some(found)) if found == owner => {
-                    (Standing::Ours, segment_files(dir, &names, true))
-                }
-                Ok(Some(found)) => (Standing::Away(format!("it is {found:?}")), Vec::new()),
-                Ok(None) => (Standing::New, Vec::new()),
-                Err(error) => (Standing::Away(error.to_string()), Vec::new()),
+            Ok(names) => match check_owner(disk, dir, &owner) {
+                Ok(true) => (Standing::Ours, segment_files(dir, &names, true)),
+                Ok(false) => match nobodys(&names, &owner) {
+                    Some(problem) => (Standing::Away(problem), Vec::new()),
+                    None if begun => {
+                        let problem = "segments were moved, but not there: is its disk mounted?";
+                        (Standing::Away(problem.to_owned()), Vec::new())
+                    }
+                    None => (Standing::New, Vec::new()),
+                },
+                Err(problem) => (Standing::Away(problem), Vec::new()),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Standing::New, Vec::new()),
             Err(error) => (Standing::Away(error.to_string()), Vec::new()),
         };
         let archive = Self {
@@ -79,16 +95,15 @@ impl Archive {
         &self.dir
     }
 
-    /// The journal was opened: `whole` if all of it is in its own directory. If something is missing there
-    /// it was moved once, and a directory that nobody owns is not where.
-    pub(super) fn opened(&self, whole: bool) {
+    /// The journal was opened: the first record that is there, and why something in the archive could not
+    /// be looked at.
+    pub(super) fn opened(&self, first: Seq, unread: Option<String>) {
         let mut standing = self.standing();
-        if matches!(*standing, Standing::New) && !whole {
-            *standing = Standing::Away(
-                "the journal is not whole without what was moved there, and it holds nothing: is its disk \
-                 mounted?"
-                    .to_owned(),
-            );
+        if let Some(problem) = unread {
+            *standing = Standing::Away(problem);
+        } else if matches!(*standing, Standing::New) && first > Seq(1) {
+            let problem = "what the journal begins with is not there: is its disk mounted?";
+            *standing = Standing::Away(problem.to_owned());
         }
     }
 
@@ -112,15 +127,36 @@ impl Archive {
     }
 }
 
-/// What the file says whose an archive is; `None` if it is not there.
-fn whose(disk: &dyn Disk, dir: &Path) -> io::Result<Option<String>> {
-    let file = match disk.open(&dir.join(OWNER), OpenMode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
+fn has(names: &Names, name: &str) -> bool {
+    names.iter().any(|(known, _)| known == name)
+}
+
+/// Whether a directory is said to be ours; false if it is not said whose it is. Else what is wrong.
+fn check_owner(disk: &dyn Disk, dir: &Path, owner: &str) -> Result<bool, String> {
+    let read = || {
+        let file = disk.open(&dir.join(OWNER), OpenMode::Read)?;
+        let mut text = [0; 128];
+        let read = read_full(&*file, &mut text, 0)?;
+        Ok(String::from_utf8_lossy(&text[..read]).trim().to_owned())
     };
-    let mut text = [0; 128];
-    let read = read_full(&*file, &mut text, 0)?;
-    Ok(Some(String::from_utf8_lossy(&text[..read]).into_owned()))
+    match read() {
+        Ok(found) if found == owner => Ok(true),
+        Ok(found) => Err(format!("{OWNER} in it says {found:?}, not {owner:?}")),
+        Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What is wrong with a directory that is not said to be anybody's, and has these files.
+fn nobodys(names: &Names, owner: &str) -> Option<String> {
+    let segments = names
+        .iter()
+        .any(|(name, _)| parse_segment_name(name).is_some());
+    segments.then(|| {
+        format!(
+            "files of a journal are in it, but no file {OWNER} with the line {owner:?} that says whose"
+        )
+    })
 }
 
 /// Moves segments to the archive while others read and write the journal.
@@ -142,20 +178,23 @@ impl Archiver {
     }
 
     /// Moves the oldest segment that is not in the archive, if it ends at record `seq` or before it and is
-    /// not the one being written; says whether there was one. A journal without an archive has none.
+    /// not the one being written; says whether there was one. A journal without an archive has none. Once
+    /// `stop` says so, one that is copied is not moved.
     ///
     /// # Errors
     ///
     /// [`StoreError::ArchiveAway`], an archive that another process writes to, a full disk, and what else
     /// the system refuses. The segment is in one place or in both then, and is read.
-    pub fn archive_next(&mut self, seq: Seq) -> Result<bool, StoreError> {
+    pub fn archive_next(&mut self, seq: Seq, stop: impl Fn() -> bool) -> Result<bool, StoreError> {
         let shared = Arc::clone(&self.shared);
         let Some((archive, segment)) = shared.archive().zip(shared.to_archive(seq)) else {
             return Ok(false);
         };
         self.prepare(archive)?;
         let path = archive.dir.join(segment_name(segment.header.first));
-        place(shared.disk(), archive, &segment, &path)?;
+        if !place(shared.disk(), archive, &segment, &path, stop)? {
+            return Ok(false);
+        }
         shared.archived(segment.header.first, path);
         // Not synced: if the name comes back after a power loss, the file is in both places and the next
         // process moves it once more.
@@ -175,72 +214,104 @@ impl Archiver {
             Standing::New => true,
             Standing::Away(problem) => return Err(archive.away(problem.clone())),
         };
+        let check = || {
+            let ours = check_owner(disk, dir, &archive.owner);
+            match ours.map_err(|problem| archive.away(problem))? {
+                false if !new => Err(archive.away("it is not there any more".to_owned())),
+                ours => Ok(ours),
+            }
+        };
         if new {
             let parent = dir.parent().unwrap_or(dir);
             disk.create_dir(dir)
                 .and_then(|()| disk.sync_dir(parent))
                 .map_err(|error| StoreError::io("making", dir, error))?;
         }
-        // It may have been unmounted, and something else mounted there.
-        let found = whose(disk, dir).map_err(|error| archive.away(error.to_string()))?;
-        match found {
-            Some(found) if found == archive.owner => {}
-            None if new => {}
-            None => return Err(archive.away("it is not there any more".to_owned())),
-            Some(found) => return Err(archive.away(format!("it is {found:?}"))),
-        }
+        // Before there is a lock, which would be made where something else is mounted.
+        check()?;
         if self.lock.is_some() && self.archive_lock.is_none() {
             self.archive_lock = Some(DirLock::acquire(dir)?);
         }
+        // Another process may have made it its own before that.
+        let ours = check()?;
+        let names = disk
+            .list(dir)
+            .map_err(|error| StoreError::io("listing", dir, error))?;
         // A journal's own, which had nothing in it when we were opened.
-        if disk.open(&dir.join(MARK_NAME), OpenMode::Read).is_ok() {
+        if has(&names, MARK_NAME) {
             return Err(StoreError::ArchiveTaken { path: dir.clone() });
         }
         if new {
-            write(disk, dir, &dir.join(OWNER), |file| {
-                write_full(file, archive.owner.as_bytes(), 0)
-                    .map_err(|error| StoreError::io("writing", dir, error))
-            })?;
+            if !ours && let Some(problem) = nobodys(&names, &archive.owner) {
+                return Err(archive.away(problem));
+            }
+            write_text(disk, dir, OWNER, &format!("{}\n", archive.owner))?;
             *standing = Standing::Ours;
         }
-        Ok(())
+        // Behind the owner and before the first segment: without an owner there is nothing to be missed.
+        let beside = self.shared.dir();
+        match disk.open(&beside.join(NOTE), OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let note = format!("segments of this journal are in {}\n", dir.display());
+                write_text(disk, beside, NOTE, &note)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-/// Puts a segment into the archive, durably.
+/// Makes a small file, durably.
+fn write_text(disk: &dyn Disk, dir: &Path, name: &str, text: &str) -> Result<(), StoreError> {
+    let path = dir.join(name);
+    write(disk, dir, &path, |file| {
+        let written = write_full(file, text.as_bytes(), 0);
+        written.map_err(|error| StoreError::io("writing", &path, error))?;
+        Ok(true)
+    })?;
+    disk.sync_dir(dir)
+        .map_err(|error| StoreError::io("syncing", dir, error))
+}
+
+/// Puts a segment into the archive, durably; false if `stop` came first.
 fn place(
     disk: &dyn Disk,
     archive: &Archive,
     segment: &Segment,
     path: &Path,
-) -> Result<(), StoreError> {
+    stop: impl Fn() -> bool,
+) -> Result<bool, StoreError> {
     let copy = || {
         write(disk, &archive.dir, path, |file| {
-            copy(disk, &segment.path, file)
+            copy(disk, &segment.path, file, stop)
         })
     };
-    match disk.link(&segment.path, path) {
-        Ok(()) => {}
+    // What has the name already is found first, also from one disk to another: `EEXIST` goes before `EXDEV`.
+    let placed = match disk.link(&segment.path, path) {
+        Ok(()) => true,
         // Somebody was killed before the other name was removed, or has put a file there by hand. Of that
         // it is not known whether it is durable, so it is written once more.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             compare(disk, &segment.path, path)?;
-            copy()?;
+            copy()?
         }
         // Another disk, or one that has no links.
         Err(_) => copy()?,
+    };
+    if placed {
+        disk.sync_dir(&archive.dir)
+            .map_err(|error| StoreError::io("syncing", &archive.dir, error))?;
     }
-    disk.sync_dir(&archive.dir)
-        .map_err(|error| StoreError::io("syncing", &archive.dir, error))
+    Ok(placed)
 }
 
-/// Makes a file that is whole and durable, under its name or not at all.
+/// Makes a file that is whole and durable, under its name or not at all: that if `fill` says that it is not
+/// wanted any more.
 fn write(
     disk: &dyn Disk,
     dir: &Path,
     path: &Path,
-    fill: impl FnOnce(&dyn DiskFile) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    fill: impl FnOnce(&dyn DiskFile) -> Result<bool, StoreError>,
+) -> Result<bool, StoreError> {
     let unfinished = dir.join(UNFINISHED);
     let failed = |error| StoreError::io("writing", &unfinished, error);
     // Of a process that was killed.
@@ -249,25 +320,37 @@ fn write(
         .open(&unfinished, OpenMode::CreateNew)
         .map_err(failed)
         .and_then(|file| {
-            fill(&*file)?;
-            file.sync()
-                .and_then(|()| disk.rename(&unfinished, path))
-                .map_err(failed)
+            let wanted = fill(&*file)?;
+            if wanted {
+                file.sync()
+                    .and_then(|()| disk.rename(&unfinished, path))
+                    .map_err(failed)?;
+            }
+            Ok(wanted)
         });
-    written.inspect_err(|_| {
+    if !matches!(written, Ok(true)) {
         // It takes room that may be what is missing. If it stays, the next one takes its place.
         let _ = disk.remove(&unfinished);
-    })
+    }
+    written
 }
 
-fn copy(disk: &dyn Disk, from: &Path, to: &dyn DiskFile) -> Result<(), StoreError> {
+fn copy(
+    disk: &dyn Disk,
+    from: &Path,
+    to: &dyn DiskFile,
+    stop: impl Fn() -> bool,
+) -> Result<bool, StoreError> {
     let mut pieces = Pieces::of(disk, from)?;
     let mut at = 0;
     while let Some(piece) = pieces.next()? {
+        if stop() {
+            return Ok(false);
+        }
         write_full(to, piece, at).map_err(|error| StoreError::io("copying", from, error))?;
         at += piece.len() as u64;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Refuses a file in the place of a segment that is not the same.

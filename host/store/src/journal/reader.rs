@@ -42,11 +42,7 @@ impl Reader {
     /// the system refuses.
     pub fn read_at(&self, position: Position) -> Result<Vec<u8>, StoreError> {
         let nothing = || StoreError::Position(position.0);
-        let away = || StoreError::Away {
-            path: self.shared.dir().to_owned(),
-            archive: self.shared.archive_dir(),
-            position: position.0,
-        };
+        let away = || self.shared.away(position.0);
         let (_, end) = self.shared.durable();
         let (segment, next) = self.shared.segment_at(position.0).ok_or_else(away)?;
         let end = end.min(next.unwrap_or(u64::MAX));
@@ -58,15 +54,20 @@ impl Reader {
         let file = self.shared.file(&segment)?;
         let read = |len: usize| {
             let mut bytes = vec![0; len];
-            let read = read_full(&*file, &mut bytes, offset)
-                .map_err(|error| StoreError::io("reading", &segment.path, error))?;
-            bytes.truncate(read);
-            Ok::<_, StoreError>(bytes)
+            let read = read_full(&*file, &mut bytes, offset);
+            // Another file may be there later: its disk is mounted again, or it was put back.
+            if !matches!(read, Ok(1..)) {
+                self.shared.close(segment.header.first);
+            }
+            match read.map_err(|error| StoreError::io("reading", &segment.path, error))? {
+                0 => Err(away()),
+                read => {
+                    bytes.truncate(read);
+                    Ok(bytes)
+                }
+            }
         };
         let mut bytes = read(room.min(GUESS))?;
-        if bytes.is_empty() {
-            return Err(away());
-        }
         let len = record_len(&bytes).ok_or_else(nothing)?;
         let whole = RECORD_HEADER.saturating_add(len);
         if whole > room {
@@ -213,6 +214,9 @@ impl Place {
                     .window
                     .get(self.batch, BATCH_HEADER, limit)
                     .map_err(failed)?;
+                if bytes.is_empty() && next.is_some() {
+                    return Err(shared.away(base + self.batch));
+                }
                 let header = BatchHeader::decode(bytes, &self.segment.header.hash)
                     .filter(|header| header.body as usize <= BATCH_BYTES_MAX)
                     .ok_or_else(|| StoreError::damaged(path, self.batch, "not a batch's header"))?;

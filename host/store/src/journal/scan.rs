@@ -106,6 +106,8 @@ pub struct Recovery {
     /// that is needed to go on, but what was acknowledged there cannot be read back. It has to be restored
     /// from a backup.
     pub damaged: Vec<PathBuf>,
+    /// Files that are not used because there is a longer one of the same segment: older copies.
+    pub shorter: Vec<PathBuf>,
     /// The first record that is there. What was before it may be needed by readers.
     pub first: Seq,
     /// Why the archive cannot be used, if it cannot.
@@ -128,6 +130,8 @@ pub(super) struct Scan<'a> {
     /// The newest whole batch that was met, or where the journal begins.
     pub(super) newest: Tip,
     pub(super) recovery: Recovery,
+    /// Why something in the archive could not be looked at.
+    pub(super) unread: Option<String>,
 }
 
 /// Where a segment stopped being whole.
@@ -268,7 +272,11 @@ impl Scan<'_> {
         for file in files.iter().rev() {
             let (header, len) = match self.peek(file) {
                 // Whatever is in the archive, it must not hold up a start that needs nothing of it.
-                Err(_) | Ok((Err(HeaderError::Unusable(_)), _)) if file.archived => {
+                Ok((Err(HeaderError::Unusable(_)), _)) if file.archived => {
+                    (Err(HeaderError::Broken), file.len)
+                }
+                Err(error) if file.archived => {
+                    self.unread.get_or_insert(error.to_string());
                     (Err(HeaderError::Broken), file.len)
                 }
                 other => other?,
@@ -345,20 +353,20 @@ impl Scan<'_> {
         if header.first != first {
             return Err(StoreError::damaged(path, 0, "the name of another segment"));
         }
-        if let Some(tip) = tip
-            && (header.previous, header.position) != (tip.hash, tip.position)
-        {
-            let problem = "the hash does not go on from the segment before";
-            return Err(StoreError::damaged(path, 0, problem));
-        }
         let needed = tip.map_or(self.start.seq, |tip| tip.seq).0 + 1;
-        if first.0 > needed || tip.is_some() && first.0 != needed {
+        if first.0 > needed {
             return Err(StoreError::Gap {
                 path: self.dir.to_owned(),
                 archive: self.archive.map(Path::to_owned),
                 needed: Seq(needed),
                 found: first,
             });
+        }
+        if let Some(tip) = tip
+            && (header.previous, header.position) != (tip.hash, tip.position)
+        {
+            let problem = "the hash does not go on from the segment before";
+            return Err(StoreError::damaged(path, 0, problem));
         }
         if tip.is_none() && first.0 > self.newest.seq.0 {
             self.newest = Tip {

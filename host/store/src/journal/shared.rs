@@ -80,6 +80,15 @@ impl Shared {
         Some(self.archive()?.dir().to_owned())
     }
 
+    /// What stood at `position` is in no file that is there.
+    pub(super) fn away(&self, position: u64) -> StoreError {
+        StoreError::Away {
+            path: self.dir.clone(),
+            archive: self.archive_dir(),
+            position,
+        }
+    }
+
     /// The newest durable record and the position behind it.
     pub(super) fn durable(&self) -> (Seq, u64) {
         let seq = Seq(self.durable_seq.load(Ordering::Acquire));
@@ -170,6 +179,11 @@ impl Shared {
             segment.archived = true;
         }
         drop(segments);
+        self.close(first);
+    }
+
+    /// Opens the file of a segment anew when it is read again.
+    pub(super) fn close(&self, first: Seq) {
         lock(&self.files).retain(|(known, _)| *known != first);
     }
 

@@ -47,7 +47,7 @@ fn filled(disk: &FaultyDisk) -> (Journal, Vec<Entry>, Start) {
 fn archive_before(journal: &Journal, seq: Seq) -> Result<usize, StoreError> {
     let mut archiver = journal.archiver();
     let mut moved = 0;
-    while archiver.archive_next(seq)? {
+    while archiver.archive_next(seq, || false)? {
         moved += 1;
     }
     Ok(moved)
@@ -276,7 +276,7 @@ fn readers_and_the_writer_go_on_while_segments_move() {
             let mut moved = 0;
             while !done.load(Ordering::Relaxed) {
                 let durable = reader.durable();
-                while archiver.archive_next(durable).unwrap() {
+                while archiver.archive_next(durable, || false).unwrap() {
                     moved += 1;
                 }
                 done.store(durable == Seq(4 * RECORDS), Ordering::Relaxed);
@@ -327,19 +327,121 @@ fn an_archive_that_is_away_is_told_and_gets_nothing() {
     }
 }
 
-/// A process was killed in the middle of the first move, and then the disk is not mounted.
+/// A process was killed in the middle of the first move, and then the disk is not mounted: whatever had
+/// come of it, nothing is put where it is not, and what is missing is not taken for damage.
 #[test]
-fn a_first_segment_that_is_left_behind_is_no_whole_journal() {
+fn a_first_move_that_was_cut_short_is_no_new_archive() {
+    for (seed, links) in (0..4).flat_map(|seed| [(seed, true), (seed, false)]) {
+        for operation in 0..operations_of_a_move(seed, links) {
+            let (disk, journal, start) = before_a_move(seed, links);
+            disk.fault_at(disk.operations() + operation, Fault::Kill);
+            let moved = archive_before(&journal, start.seq);
+            assert!(moved.is_err(), "{moved:?}");
+            drop(journal);
+            disk.revive();
+            let beside = disk.list(&root().join("journal")).unwrap();
+            if !beside.iter().any(|(name, _)| name == "archive.begun") {
+                assert_eq!(names(&disk, "archive"), Vec::<PathBuf>::new());
+                continue;
+            }
+            let moved = names(&disk, "archive").len();
+            unmount(&disk);
+            let what = format!("{links} {operation} {seed}, {moved} in it");
+            let (journal, _, recovery) = open_from(&disk, start).unwrap();
+            assert!(recovery.archive_away.is_some(), "{what}: {recovery:?}");
+            let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+            assert!(
+                matches!(error, StoreError::ArchiveAway { .. }),
+                "{what}: {error}"
+            );
+            assert_eq!(disk.list(&archive()).unwrap(), []);
+            drop(journal);
+            match open_with(&disk, with_archive()) {
+                Ok((_, found, _)) => assert_eq!(found, records(0, RECORDS)),
+                Err(StoreError::ArchiveAway { .. }) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+        }
+    }
+}
+
+/// One of the first is still there, and the rest of what was moved is not.
+#[test]
+fn a_hole_in_front_of_a_journal_is_no_damage() {
     let disk = disk(13);
-    let (_, start) = archived(&disk);
+    archived(&disk);
     let first = names(&disk, "archive").swap_remove(0);
     copy(&disk, &first, &root().join("journal"));
+    let there = disk.copy();
     unmount(&disk);
-    let (journal, _, recovery) = open_from(&disk, start).unwrap();
-    assert!(recovery.archive_away.is_some(), "{recovery:?}");
-    let error = archive_before(&journal, Seq(RECORDS)).unwrap_err();
+    let error = open_with(&disk, with_archive()).unwrap_err();
     assert!(matches!(error, StoreError::ArchiveAway { .. }), "{error}");
-    assert_eq!(disk.list(&archive()).unwrap(), []);
+    // And if one file is missing where the others are.
+    let gone = names(&there, "archive").swap_remove(2);
+    there.remove(&gone).unwrap();
+    let error = open_with(&there, with_archive()).unwrap_err();
+    assert!(matches!(error, StoreError::Gap { .. }), "{error}");
+}
+
+/// A directory with segments in it of which nobody says whose they are is not made ours.
+#[test]
+fn files_of_nobody_are_left_alone() {
+    for when in ["before a start", "while it runs"] {
+        let disk = disk(17);
+        let foreign = archive().join("00000000000000000900.journal");
+        let appears = |disk: &FaultyDisk| {
+            disk.create_dir(&archive()).unwrap();
+            put(disk, &foreign, b"of somebody");
+        };
+        if when == "before a start" {
+            appears(&disk);
+        }
+        let (journal, _, start) = filled(&disk);
+        if when == "while it runs" {
+            appears(&disk);
+        }
+        let error = archive_before(&journal, start.seq).unwrap_err();
+        assert!(matches!(error, StoreError::ArchiveAway { .. }), "{error}");
+        assert!(error.to_string().contains("archive.realm"), "{error}");
+        assert_eq!(names(&disk, "archive"), std::slice::from_ref(&foreign));
+        drop(journal);
+        let (_, found, recovery) = open_with(&disk, with_archive()).unwrap();
+        assert_eq!(found, records(0, RECORDS));
+        assert!(recovery.archive_away.is_some());
+        // What whoever lost an archive is told to do, without an end of the line.
+        disk.remove(&foreign).unwrap();
+        let line = format!("the archive of realm {}", config().realm.0);
+        put(&disk, &archive().join("archive.realm"), line.as_bytes());
+        let (journal, ..) = open_with(&disk, with_archive()).unwrap();
+        assert!(archive_before(&journal, start.seq).unwrap() > 3);
+    }
+}
+
+#[test]
+fn a_copy_that_is_to_stop_leaves_nothing() {
+    let (disk, journal, start) = before_a_move(18, false);
+    let mut archiver = journal.archiver();
+    assert!(!archiver.archive_next(start.seq, || true).unwrap());
+    assert_eq!(names(&disk, "archive"), Vec::<PathBuf>::new());
+    assert!(archiver.archive_next(start.seq, || false).unwrap());
+    assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
+}
+
+/// A file is put back while readers hold the one that was there.
+#[test]
+fn what_is_put_back_is_read() {
+    let disk = disk(19);
+    let (entries, start) = archived(&disk);
+    let (journal, ..) = open_from(&disk, start).unwrap();
+    let reader = journal.reader();
+    assert_eq!(reader.read_at(entries[0].position).unwrap(), record(0));
+    let first = names(&disk, "archive").swap_remove(0);
+    let mut whole = Vec::new();
+    disk.tamper(&first, |bytes| whole = std::mem::take(bytes));
+    let error = reader.read_at(entries[0].position).unwrap_err();
+    assert!(matches!(error, StoreError::Away { .. }), "{error}");
+    put(&disk, &first, &whole);
+    assert_eq!(reader.read_at(entries[0].position).unwrap(), record(0));
 }
 
 fn copy(disk: &FaultyDisk, from: &Path, to: &Path) {
@@ -480,6 +582,8 @@ fn a_harmed_archive_holds_up_only_who_reads_there() {
         let opened = Journal::open_on(on(), root(), from, nothing);
         let (journal, recovery) = opened.unwrap_or_else(|error| panic!("{harm}: {error}"));
         assert_eq!(recovery.damaged, std::slice::from_ref(&harmed), "{harm}");
+        let unreadable = recovery.archive_away.is_some();
+        assert_eq!(unreadable, harm == "unreadable", "{recovery:?}");
         let last = entries[usize::try_from(COVERED).unwrap() - 1];
         assert_eq!(
             journal.reader().read_at(last.position).unwrap(),
@@ -628,7 +732,7 @@ fn an_old_backup_beside_a_newer_archive_goes_on_from_the_archives_end() {
         }
         let (mut journal, found, recovery) = open_with(&backup, with_archive()).unwrap();
         assert_eq!(found, records(0, end), "{further}");
-        assert_eq!(recovery.damaged.len(), 1, "the shorter twin");
+        assert_eq!((recovery.damaged.len(), recovery.shorter.len()), (0, 1));
         for number in end..RECORDS {
             journal.append(&[record(number)]).unwrap();
             journal.commit().unwrap();
@@ -650,7 +754,7 @@ fn a_shorter_copy_hides_no_whole_one() {
     let short = root().join("journal").join(third.file_name().unwrap());
     disk.tamper(&short, |bytes| bytes.truncate(bytes.len() / 2));
     let (journal, _, recovery) = open_from(&disk, start).unwrap();
-    assert_eq!(recovery.damaged, [short]);
+    assert_eq!((recovery.damaged.len(), recovery.shorter), (0, vec![short]));
     assert_eq!(replayed(&journal, 1).unwrap(), records(0, RECORDS));
     assert!(archive_before(&journal, Seq(RECORDS)).unwrap() > 0);
 }
@@ -721,7 +825,7 @@ fn a_reader_that_opens_a_file_as_it_moves_reads_it_and_lets_go() {
             if *path == oldest
                 && let Ok(mut archiver) = archiver.try_lock()
             {
-                archiver.archive_next(start.seq).unwrap();
+                archiver.archive_next(start.seq, || false).unwrap();
             }
             Ok(())
         };
