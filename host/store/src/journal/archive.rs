@@ -241,22 +241,19 @@ impl Archiver {
         if has(&names, MARK_NAME) {
             return Err(StoreError::ArchiveTaken { path: dir.clone() });
         }
-        if new {
-            if !ours && let Some(problem) = nobodys(&names, &archive.owner) {
-                return Err(archive.away(problem));
-            }
-            write_text(disk, dir, OWNER, &format!("{}\n", archive.owner))?;
-            *standing = Standing::Ours;
+        if !ours && let Some(problem) = nobodys(&names, &archive.owner) {
+            return Err(archive.away(problem));
         }
-        // Behind the owner and before the first segment: without an owner there is nothing to be missed.
         let beside = self.shared.dir();
-        match disk.open(&beside.join(NOTE), OpenMode::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let note = format!("segments of this journal are in {}\n", dir.display());
-                write_text(disk, beside, NOTE, &note)
-            }
-            _ => Ok(()),
+        if disk.open(&beside.join(NOTE), OpenMode::Read).is_err() {
+            // Also one that is there: its maker may have been killed before it was durable, and without an
+            // owner the note says that something is missed.
+            write_text(disk, dir, OWNER, &format!("{}\n", archive.owner))?;
+            let note = format!("segments of this journal are in {}\n", dir.display());
+            write_text(disk, beside, NOTE, &note)?;
         }
+        *standing = Standing::Ours;
+        Ok(())
     }
 }
 

@@ -457,11 +457,13 @@ fn put(disk: &FaultyDisk, path: &Path, bytes: &[u8]) {
     disk.tamper(path, |file| *file = bytes.to_vec());
 }
 
+type Change = Box<dyn Fn(&FaultyDisk) -> JournalConfig>;
+
 /// Whatever keeps the archive from being looked at holds up no start that needs nothing of it.
 #[test]
 fn a_start_needs_no_archive() {
     let listed = || Err(std::io::Error::from_raw_os_error(116));
-    let away: [(&str, Box<dyn Fn(&FaultyDisk) -> JournalConfig>); 3] = [
+    let away: [(&str, Change); 3] = [
         (
             "it is another realm's",
             Box::new(|disk| {
