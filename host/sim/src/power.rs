@@ -227,6 +227,10 @@ fn lives(chain: Chain, report: &mut PowerReport) -> Result<(), Broken> {
             at += luck.below(60);
             left = left.max(1);
         }
+        if before == Fault::Error && luck.once_in(2) {
+            // What a failed sync has left shows when something was built on it.
+            at += luck.below(200);
+        }
     }
     // What a dead or failed process left is found by the next, and the power goes before that one has
     // done anything else.
