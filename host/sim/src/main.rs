@@ -54,10 +54,6 @@ fn simulate(options: &Options) -> ExitCode {
     let figures = [
         ("hours", u64::from(report.hours)),
         ("events", report.events),
-        (
-            "events-per-hour",
-            report.events / u64::from(report.hours.max(1)),
-        ),
         ("records", report.records),
         ("tasks-settled", report.settled),
         ("replays", report.replays),
