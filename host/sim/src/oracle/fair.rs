@@ -12,18 +12,39 @@ use crate::world::sim_config;
 /// Parts of one.
 const ONE: u64 = 1 << 16;
 
+/// Releases of which a node's run times are remembered.
+const RATES_MAX: usize = 16;
+
 /// How a node has done.
 #[derive(Debug, Clone)]
 pub(crate) struct Rates {
-    micros: BTreeMap<ReleaseId, u64>,
+    /// Mean run times of the releases that were run here last, the latest at the end.
+    micros: Vec<(ReleaseId, u64)>,
     speed: u64,
     errors: u64,
+}
+
+impl Rates {
+    /// A run took this long. What was not run for long is forgotten.
+    fn ran(&mut self, release: ReleaseId, micros: u64) {
+        let before = self.micros_of(release).unwrap_or(micros);
+        self.micros.retain(|(known, _)| *known != release);
+        self.micros.push((release, mean(before, micros)));
+        if self.micros.len() > RATES_MAX {
+            self.micros.remove(0);
+        }
+    }
+
+    fn micros_of(&self, release: ReleaseId) -> Option<u64> {
+        let known = self.micros.iter().find(|(known, _)| *known == release)?;
+        Some(known.1)
+    }
 }
 
 impl Default for Rates {
     fn default() -> Self {
         Self {
-            micros: BTreeMap::new(),
+            micros: Vec::new(),
             speed: ONE,
             errors: 0,
         }
@@ -86,8 +107,7 @@ impl Oracle {
                 let speed = (*all * ONE / micros).clamp(ONE / 64, ONE * 64);
                 node.rates.speed = mean(node.rates.speed, speed);
                 node.rates.errors = mean(node.rates.errors, 0);
-                let own = node.rates.micros.entry(release).or_insert(micros);
-                *own = mean(*own, micros);
+                node.rates.ran(release, micros);
             }
         }
     }
@@ -102,11 +122,11 @@ impl Oracle {
         };
         let slots = u64::from(node.capacity.slots);
         let running = (node.live.len() - node.paused.len()) as u64;
-        let measured = node.rates.micros.get(&job.spec.release);
+        let measured = node.rates.micros_of(job.spec.release);
         let waits = match measured.filter(|_| node.kind != NodeKind::Local) {
             None => 0,
             // Means that are rounded differently differ a little.
-            Some(micros) => (slots * 210_000 / micros.max(&1)).clamp(1, 1_024) + 1,
+            Some(micros) => (slots * 210_000 / micros.max(1)).clamp(1, 1_024) + 1,
         };
         if running > slots + waits {
             let detail = format!("{id} {:?}: {running} on {slots}, {measured:?}", node.kind);
