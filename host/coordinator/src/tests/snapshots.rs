@@ -12,7 +12,7 @@ use super::support::*;
 use crate::CoordinatorConfig;
 
 fn files(data: &Path, folder: &str, ending: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(data.join(folder)).unwrap();
+    let entries = std::fs::read_dir(data.join(folder)).into_iter().flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
     let mut paths: Vec<_> = paths
         .filter(|path| path.extension().is_some_and(|found| found == ending))
