@@ -1,6 +1,6 @@
 //! The archive: where files of the journal go that both snapshots cover.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hearth_store::Archiver;
@@ -18,39 +18,35 @@ pub(super) async fn keep(shell: Arc<Shell>, archiver: Archiver) {
     let period = shell.config.snapshot_every.max(Duration::from_millis(1));
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut archiver = Some(archiver);
+    let archiver = Arc::new(Mutex::new(archiver));
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = shutdown.requested() => return,
         }
-        while let Some(mut own) = archiver.take() {
-            let keeper = Arc::clone(&shell);
-            let moved = tokio::task::spawn_blocking(move || (move_one(&keeper, &mut own), own));
-            // Else it panicked, and is not tried again.
-            let Ok((moved, own)) = moved.await else {
-                return;
-            };
-            archiver = Some(own);
+        loop {
+            let (keeper, archiver) = (Arc::clone(&shell), Arc::clone(&archiver));
+            let moved = tokio::task::spawn_blocking(move || move_one(&keeper, &archiver)).await;
             match moved {
-                Ok(true) if !shutdown.is_requested() => {}
-                Ok(_) => break,
-                Err(error) => {
+                Ok(Ok(true)) if !shutdown.is_requested() => {}
+                Ok(Err(error)) => {
                     tracing::error!(%error, "old files of the journal stay where they are");
                     ticks.reset_after(period * PERIODS_AFTER_FAILURE);
                     break;
                 }
+                _ => break,
             }
         }
     }
 }
 
 /// Whether there was one to move.
-fn move_one(shell: &Shell, archiver: &mut Archiver) -> Result<bool, CoordinatorError> {
+fn move_one(shell: &Shell, archiver: &Mutex<Archiver>) -> Result<bool, CoordinatorError> {
     let Some((older, _)) = shell.snapshots.list()?.get(1).copied() else {
         return Ok(false);
     };
     gently("archive", Manner::Behind, || {
+        let mut archiver = archiver.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(archiver.archive_next(older, || shell.shutdown.is_requested())?)
     })
 }
