@@ -190,6 +190,8 @@ impl Coordinator {
             step: &mut step,
         };
         self.decide(turn, event);
+        // Before anything is leased, also by a timer: whoever was just found wrong gets nothing more.
+        self.follow_up(turn);
         self.fire_timers(turn);
         self.follow_up(turn);
         self.place(turn);
