@@ -11,8 +11,8 @@ use crate::{number, shell};
 const FAULTS_EACH: f64 = 1_000.0;
 const FAULTS_HOURS: f64 = 200.0;
 
-/// Hours that are lived through twice, to show that a seed decides everything.
-const TWICE_HOURS: u64 = 50;
+/// Hours that are lived through twice, to show that a seed decides everything: all of an ordinary campaign.
+const TWICE_HOURS: u64 = 200;
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     let hours = number(args, "--hours", 200)?;
