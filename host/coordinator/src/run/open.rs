@@ -67,10 +67,11 @@ pub(super) fn open(
     let releases = Releases::new(store("releases", RELEASES_BYTES_MAX)?);
     let snapshots = Snapshots::open(&lock, realm, config.disk_reserve_bytes)?;
     let (mut folded, start) = snapshots::newest(&snapshots, realm, &core_config(config))?;
+    let archive = archive_dir(config, data)?;
     let journal = JournalConfig {
         segment_bytes: config.journal_segment_bytes,
         start,
-        archive: Some(archive(config, data)?),
+        archive: Some(archive.clone()),
         trust_end: config.trust_journal_end,
         ..JournalConfig::new(realm)
     };
@@ -104,7 +105,6 @@ pub(super) fn open(
         );
     }
     if let Some(problem) = &recovery.archive_away {
-        let archive = config.realm.join(&config.archive);
         tracing::error!(archive = %archive.display(), %problem, "the archive cannot be used");
     }
     if recovery.first > Seq(1) {
@@ -146,7 +146,7 @@ pub(super) fn open(
 }
 
 /// Where the archive is to be: nowhere among our own files but in its own place.
-fn archive(config: &CoordinatorConfig, data: &Path) -> Result<PathBuf, StoreError> {
+fn archive_dir(config: &CoordinatorConfig, data: &Path) -> Result<PathBuf, StoreError> {
     let path = config.realm.join(&config.archive);
     if path.starts_with(data) && path != data.join("archive") {
         return Err(StoreError::ArchiveTaken { path });
