@@ -323,3 +323,33 @@ fn local_trust_asks_trusted_nodes_only() {
     seen.closed(job);
     drop(volunteer);
 }
+
+#[test]
+fn a_node_found_wrong_gets_no_slow_task_in_the_same_step() {
+    let mut world = World::new();
+    let wrong = world.volunteer(1);
+    let (checked, _) = reported(&mut world, &wrong, 1);
+    let slow = world.volunteer(4);
+    let release = world.release();
+    let spec = world.spec(release, 5);
+    let (job, mut seen) = world.submit(spec);
+    let mut grants = seen.grants(&slow);
+    let theirs = seen.grant(&wrong);
+    seen.told(job);
+    drop(seen);
+    world.now += 1_000;
+    grants.truncate(3);
+    let done = grants.iter().map(|grant| (&slow, grant));
+    for (node, grant) in done.chain([(&wrong, &theirs)]) {
+        let mut seen = world.report(node, grant, returned(1));
+        seen.accepted(node, grant);
+        seen.told(job);
+    }
+    let (trusted, check) = join_trusted(&mut world, checked);
+    // By now the last task counts as slow, and only one node idles.
+    world.now += 1_400;
+    let mut seen = world.report(&trusted, &check, returned(9));
+    assert_eq!(seen.standing(&wrong), Some(Standing::Suspended));
+    assert_eq!(seen.grants(&wrong), []);
+    seen.ignore();
+}
