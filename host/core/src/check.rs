@@ -111,7 +111,7 @@ fn check_job(core: &Coordinator, job: &Job) -> Checked {
         let shape = job.shape_of(lane).and_then(|shape| core.fits.shape(shape));
         let queue = shape.map(|shape| &shape.queues[job.priority as usize]);
         let in_place = match queued {
-            true => queue.is_some_and(|queue| queue.holds(entry, job.deadline, job.served)),
+            true => queue.is_some_and(|queue| queue.holds(entry, job.deadline, job.finish)),
             false => queue.is_none_or(|queue| !queue.contains(entry)),
         };
         want(in_place, "a job stands in the queues that it names", || {

@@ -170,7 +170,7 @@ impl Coordinator {
             lease_millis: options.lease_millis,
             attempts_max: options.attempts_max,
             deadline,
-            served: 0,
+            finish: 0,
             held_until: hearth_wire::Millis(0),
             spec: hearth_wire::Digest::of(&hearth_wire::codec::encode(spec)),
             idempotency_key: options.idempotency_key.clone(),

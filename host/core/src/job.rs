@@ -27,8 +27,8 @@ pub(crate) struct Job {
     pub(crate) lease_millis: u64,
     pub(crate) attempts_max: u8,
     pub(crate) deadline: Option<Millis>,
-    /// Compute given so far, in microseconds; starts at its owner's [floor](crate::queue::Owner::floor).
-    pub(crate) served: u64,
+    /// Virtual finish time of its next turn among those of its owner's jobs, in microseconds.
+    pub(crate) finish: u64,
     /// No run is leased before then: its owner brings results.
     pub(crate) held_until: Millis,
     pub(crate) spec: Digest,

@@ -23,7 +23,7 @@ const PREFETCH_MICROS: u64 = 200_000;
 /// What waits on a node for no longer than this costs less there than the round trip that it saves.
 const QUICK_MICROS: u64 = 2_000;
 /// What an attempt takes at the least, with all that is done for it beside its run.
-const ATTEMPT_MICROS_MIN: u64 = 50;
+pub(crate) const ATTEMPT_MICROS_MIN: u64 = 50;
 /// Attempts that may wait on one node: bounds what a loss costs.
 const PREFETCH_MAX: u64 = 1_024;
 /// Parts of one, for shares and speeds in fixed point.

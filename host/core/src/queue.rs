@@ -1,9 +1,11 @@
 //! The order in which jobs are served: earliest deadline first, then fair shares of owners, and of each
 //! owner's jobs.
 //!
-//! Shares are those of start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): everybody counts what
-//! it got, whoever got least goes first, and who comes starts where the one served last stood. So a small
-//! job does not wait for a large one of the same owner, and none can be kept from going on.
+//! Shares are those of fair queueing by virtual finish times (Bennett and Zhang, WF2Q+, IEEE/ACM Transactions
+//! on Networking 5(5), 1997): whoever's next turn would end first goes first, if everybody who waits were
+//! served at once and alike. A turn is a chunk of tasks, or all that wait if they are fewer. So a small job
+//! waits neither for a large one of the same owner nor for hundreds of them, and none can be kept from
+//! going on.
 //!
 //! Order is no part of the state that is hashed: it follows from the records, but a coordinator that
 //! replayed them may serve equals in another order than the one that wrote them.
@@ -27,16 +29,34 @@ const DEADLINE_BURST_MICROS: u64 = 60_000_000;
 pub(crate) const CANDIDATES_MAX: usize = 16;
 pub(crate) const CANDIDATES_MORE_MAX: usize = 1_024;
 
+/// Tasks of one job that a node gets before the order of jobs is looked at again, and the compute of a turn,
+/// in microseconds, unless a single task is more.
+pub(crate) const TURN_TASKS: u64 = 64;
+const TURN_MICROS: u64 = 200_000;
+
+/// Compute of the next turn of a job of which so many tasks of so many microseconds each wait.
+pub(crate) fn turn(micros: u64, waiting: u64) -> u64 {
+    let most = (TURN_MICROS / micros.max(1)).clamp(1, TURN_TASKS);
+    micros.saturating_mul(waiting.clamp(1, most))
+}
+
+/// The virtual time behind a turn that was to end at `finish`: `sharers` share alike what was `got`, nobody's
+/// turn begins later than now, and none that was to end before now is still to come.
+pub(crate) fn advance(time: u64, got: u64, sharers: u64, finish: u64, longest: u64) -> u64 {
+    let time = time.saturating_add(got.div_ceil(sharers.max(1)));
+    time.clamp(finish.saturating_sub(longest), finish)
+}
+
 /// Somebody who submits jobs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Owner {
     pub(crate) key: KeyId,
     pub(crate) open_tasks: u64,
     pub(crate) open_jobs: u32,
-    /// Compute given so far in each priority, in microseconds; starts at the least of those waiting.
-    pub(crate) served: [u64; 3],
-    /// What its job served last had got before that, for each priority: where its new jobs start.
-    pub(crate) floor: [u64; 3],
+    /// Virtual finish times of its next turn in each priority, in microseconds.
+    pub(crate) finish: [u64; 3],
+    /// The virtual time in each priority that its jobs share.
+    pub(crate) time: [u64; 3],
     /// Queues of each priority in which a job of this owner stands.
     pub(crate) queues: [BTreeMap<u16, u32>; 3],
 }
@@ -47,8 +67,8 @@ pub(crate) struct Owners {
     list: Vec<Option<Owner>>,
     by_key: BTreeMap<KeyId, OwnerIndex>,
     free: Vec<OwnerIndex>,
-    /// What the owner served last had got before that, for each priority: where newcomers start.
-    pub(crate) floor: [u64; 3],
+    /// The virtual time in each priority that owners share.
+    pub(crate) time: [u64; 3],
 }
 
 impl Owners {
@@ -64,6 +84,10 @@ impl Owners {
         self.at(*self.by_key.get(key)?)
     }
 
+    pub(crate) fn len(&self) -> u64 {
+        self.by_key.len() as u64
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Owner> {
         self.by_key.values().filter_map(|index| self.at(*index))
     }
@@ -77,8 +101,8 @@ impl Owners {
                     key,
                     open_tasks: 0,
                     open_jobs: 0,
-                    served: self.floor,
-                    floor: [0; 3],
+                    finish: self.time,
+                    time: [0; 3],
                     queues: Default::default(),
                 };
                 let index = match self.free.pop() {
@@ -122,25 +146,26 @@ impl Owners {
 pub(crate) struct Queue {
     /// Jobs with a deadline, the earliest first.
     deadlines: BTreeSet<(Millis, Entry)>,
-    /// Owners by what they got, then their jobs by deadline, what they got, and age.
+    /// Owners by the end of their next turn, then their jobs by deadline, the end of their next turn, and age.
     order: BTreeSet<(u64, OwnerIndex)>,
     jobs: BTreeMap<OwnerIndex, BTreeSet<(Millis, u64, Entry)>>,
     /// The oldest job, for aging: numbers rise with time.
     oldest: BTreeSet<Entry>,
 }
 
-/// What a job and its owner got so far, in microseconds.
+/// Virtual finish times of the next turn of a job among its owner's, and of its owner among others, in
+/// microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Served {
+pub(crate) struct Finish {
     pub(crate) owner: u64,
     pub(crate) job: u64,
 }
 
-impl Served {
+impl Finish {
     pub(crate) fn of(owner: &Owner, job: &Job) -> Self {
         Self {
-            owner: owner.served[job.priority as usize],
-            job: job.served,
+            owner: owner.finish[job.priority as usize],
+            job: job.finish,
         }
     }
 }
@@ -158,11 +183,11 @@ pub(crate) struct Entry {
 pub(crate) struct Candidate {
     /// False, and so first, for one whose deadline counts.
     pub(crate) no_deadline: bool,
-    /// What compares those whose deadlines count: the deadline, then what the owner got. For others it
+    /// What compares those whose deadlines count: the deadline, then the owner's finish. For others it
     /// is the other way round, so that a deadline that does not count buys nothing from other owners.
     pub(crate) keys: [u64; 2],
-    /// What compares jobs of one owner that are alike so far: what each got.
-    pub(crate) served: u64,
+    /// What compares jobs of one owner that are alike so far.
+    pub(crate) finish: u64,
     pub(crate) entry: Entry,
 }
 
@@ -178,26 +203,26 @@ impl Queue {
         self.oldest.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, entry: Entry, deadline: Option<Millis>, served: Served) {
+    pub(crate) fn insert(&mut self, entry: Entry, deadline: Option<Millis>, finish: Finish) {
         if let Some(at) = deadline {
             self.deadlines.insert((at, entry));
         }
         self.oldest.insert(entry);
         let jobs = self.jobs.entry(entry.owner).or_default();
-        jobs.insert((deadline.unwrap_or(NO_DEADLINE), served.job, entry));
-        self.order.insert((served.owner, entry.owner));
+        jobs.insert((deadline.unwrap_or(NO_DEADLINE), finish.job, entry));
+        self.order.insert((finish.owner, entry.owner));
     }
 
-    pub(crate) fn remove(&mut self, entry: Entry, deadline: Option<Millis>, served: Served) {
+    pub(crate) fn remove(&mut self, entry: Entry, deadline: Option<Millis>, finish: Finish) {
         if let Some(at) = deadline {
             self.deadlines.remove(&(at, entry));
         }
         self.oldest.remove(&entry);
         if let Some(jobs) = self.jobs.get_mut(&entry.owner) {
-            jobs.remove(&(deadline.unwrap_or(NO_DEADLINE), served.job, entry));
+            jobs.remove(&(deadline.unwrap_or(NO_DEADLINE), finish.job, entry));
             if jobs.is_empty() {
                 self.jobs.remove(&entry.owner);
-                self.order.remove(&(served.owner, entry.owner));
+                self.order.remove(&(finish.owner, entry.owner));
             }
         }
     }
@@ -229,9 +254,9 @@ impl Queue {
         self.oldest.first().map(|entry| entry.job)
     }
 
-    /// What the owner got who got least of those that stand here.
+    /// The first finish of the owners that stand here.
     pub(crate) fn least(&self) -> Option<u64> {
-        self.order.first().map(|(served, _)| *served)
+        self.order.first().map(|(finish, _)| *finish)
     }
 
     /// Jobs in the order in which they should be served, at most `most` of each kind. `least` is the
@@ -243,23 +268,23 @@ impl Queue {
         least: u64,
         most: usize,
     ) -> impl Iterator<Item = Candidate> + 'a {
-        let served = move |owner| owners.at(owner).map_or(0, |o| o.served[priority as usize]);
+        let finish = move |owner| owners.at(owner).map_or(0, |o| o.finish[priority as usize]);
         let urgent = self.deadlines.iter().take(most);
         let urgent = urgent.filter_map(move |(deadline, entry)| {
-            let served = served(entry.owner);
-            (served <= least.saturating_add(DEADLINE_BURST_MICROS)).then_some(Candidate {
+            let finish = finish(entry.owner);
+            (finish <= least.saturating_add(DEADLINE_BURST_MICROS)).then_some(Candidate {
                 no_deadline: false,
-                keys: [deadline.0, served],
-                served: 0,
+                keys: [deadline.0, finish],
+                finish: 0,
                 entry: *entry,
             })
         });
-        let fair = self.order.iter().flat_map(move |(served, owner)| {
+        let fair = self.order.iter().flat_map(move |(finish, owner)| {
             let jobs = self.jobs.get(owner).into_iter().flatten();
             jobs.map(move |(deadline, job, entry)| Candidate {
                 no_deadline: true,
-                keys: [*served, deadline.0],
-                served: *job,
+                keys: [*finish, deadline.0],
+                finish: *job,
                 entry: *entry,
             })
         });
@@ -271,8 +296,8 @@ impl Queue {
     }
 
     /// Whether it holds a job where this says that it stands, for checks.
-    pub(crate) fn holds(&self, entry: Entry, deadline: Option<Millis>, served: u64) -> bool {
-        let key = (deadline.unwrap_or(NO_DEADLINE), served, entry);
+    pub(crate) fn holds(&self, entry: Entry, deadline: Option<Millis>, finish: u64) -> bool {
+        let key = (deadline.unwrap_or(NO_DEADLINE), finish, entry);
         let jobs = self.jobs.get(&entry.owner);
         self.contains(entry) && jobs.is_some_and(|jobs| jobs.contains(&key))
     }
@@ -305,8 +330,8 @@ mod tests {
         }
     }
 
-    fn got(owner: u64) -> Served {
-        Served { owner, job: 0 }
+    fn finish(owner: u64) -> Finish {
+        Finish { owner, job: 0 }
     }
 
     fn owners(count: u8) -> Owners {
@@ -332,24 +357,24 @@ mod tests {
     fn deadlines_first_then_the_owner_who_got_least() {
         let mut owners = owners(3);
         let mut queue = Queue::default();
-        queue.insert(entry(1, 0), None, got(0));
-        queue.insert(entry(2, 1), Some(Millis(500)), got(0));
-        queue.insert(entry(3, 2), Some(Millis(100)), got(0));
+        queue.insert(entry(1, 0), None, finish(0));
+        queue.insert(entry(2, 1), Some(Millis(500)), finish(0));
+        queue.insert(entry(3, 2), Some(Millis(100)), finish(0));
         assert_eq!(order(&queue, &owners), [3, 2, 1]);
 
         // The owner of the earliest deadline has had far more than anybody else: it waits its turn.
-        owners.at_mut(2).unwrap().served[Priority::Medium as usize] = DEADLINE_BURST_MICROS + 1;
+        owners.at_mut(2).unwrap().finish[Priority::Medium as usize] = DEADLINE_BURST_MICROS + 1;
         queue.reorder(2, 0, DEADLINE_BURST_MICROS + 1);
         assert_eq!(order(&queue, &owners), [2, 1, 3]);
 
-        queue.remove(entry(2, 1), Some(Millis(500)), got(0));
+        queue.remove(entry(2, 1), Some(Millis(500)), finish(0));
         assert_eq!(order(&queue, &owners), [1, 3]);
         assert_eq!(queue.oldest(), Some(JobId(1)));
-        queue.remove(entry(1, 0), None, got(0));
+        queue.remove(entry(1, 0), None, finish(0));
         queue.remove(
             entry(3, 2),
             Some(Millis(100)),
-            got(DEADLINE_BURST_MICROS + 1),
+            finish(DEADLINE_BURST_MICROS + 1),
         );
         assert!(queue.is_empty());
         assert_eq!(
@@ -370,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_without_jobs_is_forgotten_and_comes_back_at_the_floor() {
+    fn an_owner_without_jobs_is_forgotten_and_comes_back_now() {
         let mut owners = owners(1);
         owners.leave(0);
         assert_eq!(owners.iter().count(), 0);
-        owners.floor = [7, 8, 9];
+        owners.time = [7, 8, 9];
         let index = owners.join(KeyId::default(), 3);
         assert_eq!(index, 0);
-        assert_eq!(owners.at(0).unwrap().served, [7, 8, 9]);
+        assert_eq!(owners.at(0).unwrap().finish, [7, 8, 9]);
         assert_eq!(owners.find(&KeyId::default()).unwrap().open_tasks, 3);
     }
 }

@@ -15,12 +15,10 @@ use super::Turn;
 use crate::Coordinator;
 use crate::job::Lane;
 use crate::node::{Ahead, Node, NodeIndex};
-use crate::queue::{CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, order_of_turn};
+use crate::queue::{CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, TURN_TASKS, order_of_turn};
 use crate::shape::{Group, GroupIndex, IdleAt, ShapeIndex};
 use crate::time::Timer;
 
-/// Tasks of one job that a node gets before the order of jobs is looked at again.
-const CHUNK: usize = 64;
 /// Chunks for one node in one step.
 const CHUNKS_MAX: usize = 64;
 /// Nodes tried for one shape in one step; the look goes on at the next one.
@@ -152,7 +150,7 @@ impl Coordinator {
             if !fits || room == 0 {
                 continue;
             }
-            let tasks = self.pick(turn, index, job, entry.lane, room.min(CHUNK));
+            let tasks = self.pick(turn, index, job, entry.lane, room.min(TURN_TASKS as usize));
             if !tasks.is_empty() {
                 return Look::Found(tasks);
             }

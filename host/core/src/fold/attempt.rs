@@ -25,6 +25,9 @@ impl Coordinator {
         for lease in leases {
             self.fold_lease(index, *node, session, lease)?;
         }
+        for chunk in leases.chunk_by(|one, next| one.task.job == next.task.job) {
+            self.charge(chunk[0].task.job, chunk.len() as u64);
+        }
         self.turn += 1;
         Ok(())
     }
@@ -86,11 +89,6 @@ impl Coordinator {
             millis: job.lease_millis,
             checkpoint: checkpoint.map(|(seq, _)| seq),
         };
-        let micros = self
-            .releases
-            .get(&job.release)
-            .map_or(1, |r| r.micros.max(1));
-        self.charge(task.job, micros);
         self.attach(slot);
         if self.is_overflow(slot) {
             self.overflow_at = Some(now);

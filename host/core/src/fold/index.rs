@@ -4,9 +4,10 @@ use hearth_wire::JobId;
 use hearth_wire::record::NodeKind;
 
 use crate::Coordinator;
+use crate::coordinator::ReleaseState;
 use crate::job::{Job, Lane};
-use crate::node::NodeIndex;
-use crate::queue::{Entry, Served};
+use crate::node::{ATTEMPT_MICROS_MIN, NodeIndex};
+use crate::queue::{self, Entry, Finish};
 use crate::time::Timer;
 
 impl Coordinator {
@@ -87,21 +88,23 @@ impl Coordinator {
         let was_queued = job.queued.contains(&true);
         job.queued[lane as usize] = true;
         let class = job.priority as usize;
-        let floor = self.owners.floor[class];
+        let time = self.owners.time[class];
+        let micros = attempt_micros(self.releases.get(&job.release));
+        let turn = queue::turn(micros, job.waiting() + job.checks.len() as u64);
         let Some(owner) = self.owners.at_mut(job.owner) else {
             return;
         };
         // Who had nothing waiting has no claim on the time when it had not.
         if owner.queues[class].is_empty() {
-            owner.served[class] = owner.served[class].max(floor);
+            owner.finish[class] = owner.finish[class].max(time.saturating_add(turn));
         }
         if !was_queued {
-            job.served = job.served.max(owner.floor[class]);
+            job.finish = job.finish.max(owner.time[class].saturating_add(turn));
         }
         *owner.queues[class].entry(shape).or_default() += 1;
-        let served = Served::of(owner, job);
+        let finish = Finish::of(owner, job);
         if let Some(shape) = self.fits.shape_mut(shape) {
-            shape.queues[class].insert(Self::entry(job, lane), job.deadline, served);
+            shape.queues[class].insert(Self::entry(job, lane), job.deadline, finish);
         }
     }
 
@@ -117,7 +120,7 @@ impl Coordinator {
         let Some(owner) = self.owners.at_mut(job.owner) else {
             return;
         };
-        let served = Served::of(owner, job);
+        let finish = Finish::of(owner, job);
         if let Some(count) = owner.queues[class].get_mut(&shape) {
             *count -= 1;
             if *count == 0 {
@@ -125,12 +128,13 @@ impl Coordinator {
             }
         }
         if let Some(shape) = self.fits.shape_mut(shape) {
-            shape.queues[class].remove(Self::entry(job, lane), job.deadline, served);
+            shape.queues[class].remove(Self::entry(job, lane), job.deadline, finish);
         }
     }
 
-    /// A job got compute: others of its owner, and other owners, go first for as long.
-    pub(super) fn charge(&mut self, id: JobId, micros: u64) {
+    /// So many attempts of a job were leased: others of its owner, and other owners, go first for as long.
+    pub(super) fn charge(&mut self, id: JobId, attempts: u64) {
+        let sharers = self.owners.len();
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -138,25 +142,35 @@ impl Coordinator {
         let Some(owner) = self.owners.at_mut(job.owner) else {
             return;
         };
-        let before = Served::of(owner, job);
-        job.served = before.job.saturating_add(micros);
-        owner.served[class] = before.owner.saturating_add(micros);
+        let micros = attempt_micros(self.releases.get(&job.release));
+        let (got, longest) = (
+            micros.saturating_mul(attempts),
+            queue::turn(micros, u64::MAX),
+        );
+        let before = Finish::of(owner, job);
+        job.finish = before.job.saturating_add(got);
+        owner.finish[class] = before.owner.saturating_add(got);
         for lane in [Lane::Check, Lane::Run] {
             let shape = job.shape_of(lane).filter(|_| job.queued[lane as usize]);
             if let Some(shape) = shape.and_then(|shape| self.fits.shape_mut(shape)) {
-                let (entry, after) = (Self::entry(job, lane), job.served);
+                let (entry, after) = (Self::entry(job, lane), job.finish);
                 shape.queues[class].reorder_job(entry, job.deadline, before.job, after);
             }
         }
         for shape in owner.queues[class].keys() {
             if let Some(shape) = self.fits.shape_mut(*shape) {
-                let after = owner.served[class];
+                let after = owner.finish[class];
                 shape.queues[class].reorder(job.owner, before.owner, after);
             }
         }
-        owner.floor[class] = owner.floor[class].max(before.job);
-        let floor = &mut self.owners.floor[class];
-        *floor = (*floor).max(before.owner);
+        let jobs = owner.queues[class]
+            .values()
+            .map(|count| u64::from(*count))
+            .sum();
+        let time = &mut owner.time[class];
+        *time = queue::advance(*time, got, jobs, before.job, longest);
+        let time = &mut self.owners.time[class];
+        *time = queue::advance(*time, got, sharers, before.owner, longest);
     }
 
     /// Puts a node where it belongs: idle, with low work, counted, forgettable.
@@ -232,4 +246,10 @@ impl Coordinator {
             self.out.shapes.extend(group.shapes.iter().copied());
         }
     }
+}
+
+/// What an attempt of a release is expected to take, in microseconds.
+fn attempt_micros(release: Option<&ReleaseState>) -> u64 {
+    let measured = release.map_or(0, |release| release.micros);
+    measured.max(ATTEMPT_MICROS_MIN)
 }

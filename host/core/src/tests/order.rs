@@ -96,12 +96,11 @@ fn owners_share_alike_however_much_they_submit() {
     let many = wait(&mut world, release, 100, 1, |_| {});
     let more = wait(&mut world, release, 100, 1, |_| {});
     let few = wait(&mut world, release, 100, 2, |_| {});
-    next(&mut world, &node, &mut grant, 1_000_000);
-    let turns: Vec<_> = (0..20)
+    let turns: Vec<_> = (0..21)
         .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
         .collect();
     let of = |job| turns.iter().filter(|turn| **turn == job).count();
-    assert_eq!((of(many), of(more), of(few)), (5, 5, 10));
+    assert_eq!((of(many), of(more), of(few)), (6, 5, 10));
 }
 
 #[test]
@@ -118,6 +117,41 @@ fn a_small_job_does_not_wait_for_a_large_one_of_its_owner() {
     let of = |job| turns.iter().filter(|turn| **turn == job).count();
     // Beside it, neither behind nor in front of it.
     assert_eq!((of(large), of(small)), (5, 3));
+}
+
+#[test]
+fn a_small_job_does_not_wait_for_many_large_ones_of_its_owner() {
+    let (mut world, release, node, mut grant) = busy();
+    for _ in 0..50 {
+        wait(&mut world, release, 200, 1, |_| {});
+    }
+    // At any time: between two rounds of turns, and amid one.
+    for turns in [1, 700, 1_500, 2_300] {
+        for _ in 0..turns {
+            next(&mut world, &node, &mut grant, 1_000);
+        }
+        let small = wait(&mut world, release, 1, 1, |_| {});
+        assert_eq!(next(&mut world, &node, &mut grant, 1_000), small);
+    }
+}
+
+#[test]
+fn small_jobs_do_not_keep_large_ones_from_going_on() {
+    let (mut world, release, node, mut grant) = busy();
+    let large: Vec<_> = (0..4)
+        .map(|_| wait(&mut world, release, 1_000, 1, |_| {}))
+        .collect();
+    let mut got = [0; 4];
+    for _ in 0..2_000 {
+        wait(&mut world, release, 1, 1, |_| {});
+        let turn = next(&mut world, &node, &mut grant, 1_000);
+        if let Some(at) = large.iter().position(|job| *job == turn) {
+            got[at] += 1;
+        }
+    }
+    // A small one comes with each turn, so as many wait as turns went to the four large ones. Were all that
+    // wait served at once and alike, these n would be four of n + 4: n²/2 + 4n = 4 · 2,000, and n = 122.
+    assert!(got.iter().all(|got| (28..=33).contains(got)), "{got:?}");
 }
 
 #[test]
