@@ -79,8 +79,8 @@ impl Mark {
         let newest = match (decode(even), decode(odd)) {
             (Some(even), Some(odd)) if even.0 > odd.0 => Some(even),
             (Some(_), Some(odd)) => Some(odd),
-            (Some(even), None) => torn(odd).map(|begun| (begun + 1, even.1)),
-            (None, Some(odd)) => torn(even).map(|begun| (begun + 1, odd.1)),
+            (Some(even), None) => torn(odd).map(|begun| (begun.max(even.0 + 1) + 1, even.1)),
+            (None, Some(odd)) => torn(even).map(|begun| (begun.max(odd.0 + 1) + 1, odd.1)),
             (None, None) => None,
         };
         if let Some((generation, tip)) = newest {
@@ -113,10 +113,10 @@ impl Mark {
     }
 }
 
-/// The generation that a slot begins with, if it ends as it was before. Nobody was told of that one yet,
-/// so the other slot counts. A slot that was damaged ends with the generation that it begins with. The
-/// next generation in this slot is a newer one: the same one again, torn elsewhere, would end as it
-/// begins.
+/// What the next generation in a slot must exceed whose write was torn: its bytes begin as a generation that is
+/// newer than the one with which they end. Nobody was told of that one yet, so the other slot counts. A slot
+/// that was damaged elsewhere ends with the generation that it begins with. The next generation in this slot
+/// is a newer one: the same one again, torn elsewhere, would end as it begins.
 fn torn(slot: &[u8]) -> Option<u64> {
     let number = |from: usize| {
         let bytes = slot.get(from..from + 8)?.try_into().ok()?;
@@ -124,8 +124,15 @@ fn torn(slot: &[u8]) -> Option<u64> {
     };
     let (begins, ends) = (number(MAGIC.len())?, number(SUMMED + 4)?);
     // Which slot it is decides whether its generations are even; after a power loss some are missing.
-    let torn = ends > 0 && ends < begins && ends % 2 == begins % 2;
-    (torn && begins <= GENERATION_MAX).then_some(begins)
+    let torn = slot.starts_with(MAGIC) && ends > 0 && ends != begins && ends % 2 == begins % 2;
+    let begun = if begins > ends {
+        begins
+    } else {
+        // Torn within the generation, of which the low bytes come first: the carry is not there yet.
+        let bits = u64::BITS - (begins ^ ends).leading_zeros();
+        begins.checked_add(1_u64.checked_shl(bits.next_multiple_of(8))?)?
+    };
+    (torn && begun <= GENERATION_MAX).then_some(begun)
 }
 
 /// Whether a slot holds the beginning of `bytes` and nothing else.
@@ -160,4 +167,65 @@ fn decode(slot: &[u8]) -> Option<(u64, Tip)> {
     };
     let sum = u32::from_le_bytes(fields.take()?);
     (&magic == MAGIC && sum == crc(&[slot.get(..SUMMED)?])).then_some((generation, tip))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::faulty::FaultyDisk;
+
+    fn tip(seq: u64) -> Tip {
+        Tip {
+            seq: Seq(seq),
+            position: 100 * seq,
+            hash: Digest::of(&seq.to_le_bytes()),
+        }
+    }
+
+    /// A mark whose last write, of `generation`, came no further than `torn` bytes, over a slot that was
+    /// written `older` generations before.
+    fn torn_at(generation: u64, older: u64, torn: usize) -> Found {
+        let disk = FaultyDisk::new(Path::new("/"), 1);
+        let path = Path::new("/mark");
+        drop(Mark::create(&disk, path, &tip(0)).unwrap());
+        disk.tamper(path, |bytes| {
+            for written in [generation - older, generation - 1] {
+                let at = (written % 2) as usize * SLOT;
+                bytes[at..][..USED].copy_from_slice(&encode(written, &tip(written)));
+            }
+            let at = (generation % 2) as usize * SLOT;
+            bytes[at..][..torn].copy_from_slice(&encode(generation, &tip(generation))[..torn]);
+        });
+        Mark::find(&disk, path, &tip(0)).unwrap()
+    }
+
+    #[test]
+    fn a_write_torn_at_any_byte_leaves_the_one_before_and_is_outdone_by_the_next() {
+        let generations = [5, 256, 257, 3_073, 65_536, 65_537, (1 << 24) + 1, 1 << 40];
+        for (generation, torn) in generations
+            .into_iter()
+            .flat_map(|generation| (0..=USED).map(move |torn| (generation, torn)))
+        {
+            for older in [2, 4, 256, 258, 30_000] {
+                if older + 2 > generation {
+                    continue;
+                }
+                let found = torn_at(generation, older, torn);
+                let Found::Whole(mark, at) = found else {
+                    panic!("{generation} over {older} before, torn at {torn}: {found:?}");
+                };
+                let whole = torn >= SUMMED + 4;
+                assert_eq!(at, tip(generation - u64::from(!whole)));
+                assert!(mark.generation >= generation - 1);
+                let next = mark.generation + 1;
+                let begun = torn > MAGIC.len() && !whole;
+                assert!(
+                    !begun || next % 2 == generation % 2,
+                    "the torn slot is next"
+                );
+            }
+        }
+    }
 }
