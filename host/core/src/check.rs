@@ -5,6 +5,7 @@ use crate::Coordinator;
 use crate::attempt::{Attempt, AttemptState, NONE};
 use crate::job::{Cell, Job, Lane, Phase, Wait};
 use crate::node::Node;
+use crate::queue::Queue;
 
 /// An invariant does not hold: a defect of core.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +40,7 @@ pub(crate) fn check(core: &Coordinator) -> Checked {
         "open tasks are counted",
         || format!("{open_tasks} and {}", core.open_tasks),
     )?;
-    let held: u64 = core.owners.iter().map(|owner| owner.open_tasks).sum();
+    let held: u64 = core.owners.iter().map(|(_, owner)| owner.open_tasks).sum();
     want(held == open_tasks, "owners' open tasks are counted", || {
         format!("{held} and {open_tasks}")
     })?;
@@ -50,7 +51,33 @@ pub(crate) fn check(core: &Coordinator) -> Checked {
         check_attempt(core, slot, attempt)?;
     }
     check_groups(core)?;
+    check_owners(core)?;
     check_limits(core)
+}
+
+fn check_owners(core: &Coordinator) -> Checked {
+    let mut standing = 0;
+    for (index, owner) in core.owners.iter() {
+        for (class, queues) in owner.queues.iter().enumerate() {
+            for (shape, jobs) in queues {
+                standing += *jobs as usize;
+                let queue = core.fits.shape(*shape).map(|shape| &shape.queues[class]);
+                let finish = owner.finish[class];
+                want(
+                    queue.is_some_and(|queue| queue.holds_owner(index, finish, *jobs)),
+                    "an owner stands in the queues that it names",
+                    || format!("{:?} in {class} of {shape}", owner.key),
+                )?;
+            }
+        }
+    }
+    let queues = core.fits.shapes().flat_map(|(_, shape)| &shape.queues);
+    let entries: usize = queues.map(Queue::len).sum();
+    want(
+        standing == entries,
+        "queues hold jobs of owners only",
+        || format!("{standing} and {entries}"),
+    )
 }
 
 fn check_job(core: &Coordinator, job: &Job) -> Checked {

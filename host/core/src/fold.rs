@@ -7,7 +7,7 @@ mod attempt;
 mod index;
 mod merge;
 mod node;
-mod report;
+pub(crate) mod report;
 mod task;
 
 pub(crate) use task::task_of;

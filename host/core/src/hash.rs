@@ -61,7 +61,7 @@ pub(crate) fn state_hash(core: &Coordinator) -> Digest {
             .field(key.as_bytes())
             .number(job.0);
     }
-    for owner in core.owners.iter() {
+    for (_, owner) in core.owners.iter() {
         hasher = hasher
             .raw(owner.key.0.as_bytes())
             .number(owner.open_tasks)

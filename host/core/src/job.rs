@@ -27,7 +27,8 @@ pub(crate) struct Job {
     pub(crate) lease_millis: u64,
     pub(crate) attempts_max: u8,
     pub(crate) deadline: Option<Millis>,
-    /// Virtual finish time of its next turn among those of its owner's jobs, in microseconds.
+    /// Virtual finish time of its next turn among those of its owner's jobs, in microseconds; see
+    /// [`Owner::finish`](crate::queue::Owner::finish).
     pub(crate) finish: u64,
     /// No run is leased before then: its owner brings results.
     pub(crate) held_until: Millis,

@@ -3,9 +3,9 @@
 //!
 //! Shares are those of fair queueing by virtual finish times (Bennett and Zhang, WF2Q+, IEEE/ACM Transactions
 //! on Networking 5(5), 1997): whoever's next turn would end first goes first, if everybody who waits were
-//! served at once and alike. A turn is a chunk of tasks, or all that wait if they are fewer. So a small job
-//! waits neither for a large one of the same owner nor for hundreds of them, and none can be kept from
-//! going on.
+//! served at once and alike. A turn is a chunk of tasks, or all that wait if they are fewer, or what begins of
+//! a long task. So a small job waits neither for a large one of the same owner nor for hundreds of them, and
+//! none can be kept from going on. What was leased is charged in full, when it is leased.
 //!
 //! Order is no part of the state that is hashed: it follows from the records, but a coordinator that
 //! replayed them may serve equals in another order than the one that wrote them.
@@ -20,31 +20,37 @@ use crate::job::{Job, Lane};
 /// Position of an [`Owner`].
 pub(crate) type OwnerIndex = u32;
 
-/// How far an owner's compute may run ahead of the least served owner's while its deadlines still go
-/// first, in microseconds: deadlines order work, they do not buy a larger share.
-const DEADLINE_BURST_MICROS: u64 = 60_000_000;
+/// How far an owner may be ahead of the one whose turn it is while its deadlines still go first, and behind the
+/// virtual time with a claim to make up for it, in microseconds: deadlines order work, they do not buy a larger
+/// share; and what could not be served for long does not take all when it can be.
+pub(crate) const BURST_MICROS: u64 = 60_000_000;
 /// Jobs looked at for one node, and those looked at once more when it may have nothing of the first
 /// ones, because it declined their releases or failed their tasks. Beyond these the rest waits for
 /// another node.
 pub(crate) const CANDIDATES_MAX: usize = 16;
 pub(crate) const CANDIDATES_MORE_MAX: usize = 1_024;
 
-/// Tasks of one job that a node gets before the order of jobs is looked at again, and the compute of a turn,
-/// in microseconds, unless a single task is more.
+/// Tasks of one job that a node gets before the order of jobs is looked at again.
 pub(crate) const TURN_TASKS: u64 = 64;
+/// The compute by which the ends of turns are compared, in microseconds. What is behind that of a chunk or of a
+/// long task is charged, but delays no turn: else small work that keeps coming would delay it for ever.
 const TURN_MICROS: u64 = 200_000;
+/// Debts of owners without open jobs that are remembered.
+const DEBTS_MAX: usize = 4_096;
 
 /// Compute of the next turn of a job of which so many tasks of so many microseconds each wait.
 pub(crate) fn turn(micros: u64, waiting: u64) -> u64 {
-    let most = (TURN_MICROS / micros.max(1)).clamp(1, TURN_TASKS);
-    micros.saturating_mul(waiting.clamp(1, most))
+    let tasks = waiting.clamp(1, TURN_TASKS);
+    micros.saturating_mul(tasks).min(TURN_MICROS)
 }
 
-/// The virtual time behind a turn that was to end at `finish`: `sharers` share alike what was `got`, nobody's
-/// turn begins later than now, and none that was to end before now is still to come.
-pub(crate) fn advance(time: u64, got: u64, sharers: u64, finish: u64, longest: u64) -> u64 {
-    let time = time.saturating_add(got.div_ceil(sharers.max(1)));
-    time.clamp(finish.saturating_sub(longest), finish)
+/// The virtual time behind a turn in which so much was `got` of all that `sharers` share alike. It never goes
+/// back. Of work that was served because its turn ended first, `turn` says when it ends and how long it is at
+/// the most: nobody's turn begins later than now, and none that was to end before now is still to come.
+pub(crate) fn advance(time: u64, got: u64, sharers: u64, turn: Option<(u64, u64)>) -> u64 {
+    let next = time.saturating_add(got.div_ceil(sharers.max(1)));
+    let (finish, longest) = turn.unwrap_or((u64::MAX, u64::MAX));
+    next.clamp(finish.saturating_sub(longest), finish).max(time)
 }
 
 /// Somebody who submits jobs.
@@ -53,7 +59,8 @@ pub(crate) struct Owner {
     pub(crate) key: KeyId,
     pub(crate) open_tasks: u64,
     pub(crate) open_jobs: u32,
-    /// Virtual finish times of its next turn in each priority, in microseconds.
+    /// Virtual finish times of its next turn in each priority, in microseconds: it is taken to be as long as
+    /// the one before, until it begins.
     pub(crate) finish: [u64; 3],
     /// The virtual time in each priority that its jobs share.
     pub(crate) time: [u64; 3],
@@ -69,6 +76,11 @@ pub(crate) struct Owners {
     free: Vec<OwnerIndex>,
     /// The virtual time in each priority that owners share.
     pub(crate) time: [u64; 3],
+    /// Finish times of owners who left ahead of it: who submits again after each result would otherwise get
+    /// every time what others wait for.
+    debts: BTreeMap<KeyId, [u64; 3]>,
+    /// How many of them there are when those that time has caught up with are removed.
+    debts_full: usize,
 }
 
 impl Owners {
@@ -88,8 +100,9 @@ impl Owners {
         self.by_key.len() as u64
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Owner> {
-        self.by_key.values().filter_map(|index| self.at(*index))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnerIndex, &Owner)> {
+        let indices = self.by_key.values();
+        indices.filter_map(|index| Some((*index, self.at(*index)?)))
     }
 
     /// The owner of this key, with one more job of `tasks` tasks.
@@ -101,7 +114,7 @@ impl Owners {
                     key,
                     open_tasks: 0,
                     open_jobs: 0,
-                    finish: self.time,
+                    finish: self.debts.remove(&key).unwrap_or(self.time),
                     time: [0; 3],
                     queues: Default::default(),
                 };
@@ -133,10 +146,28 @@ impl Owners {
         };
         owner.open_jobs -= 1;
         if owner.open_jobs == 0 {
-            let key = owner.key;
+            let (key, finish) = (owner.key, owner.finish);
             self.by_key.remove(&key);
             self.list[index as usize] = None;
             self.free.push(index);
+            self.remember(key, finish);
+        }
+    }
+
+    /// Keeps what an owner is ahead by. All are gone through when there are twice as many as were left then.
+    fn remember(&mut self, key: KeyId, finish: [u64; 3]) {
+        let time = self.time;
+        let owes = |finish: &[u64; 3]| finish.iter().zip(time).any(|(at, now)| *at > now);
+        if !owes(&finish) {
+            return;
+        }
+        self.debts.insert(key, finish);
+        if self.debts.len() > self.debts_full {
+            self.debts.retain(|_, finish| owes(finish));
+            if self.debts.len() > DEBTS_MAX {
+                self.debts.clear();
+            }
+            self.debts_full = self.debts.len() * 2;
         }
     }
 }
@@ -227,14 +258,14 @@ impl Queue {
         }
     }
 
-    /// An owner of a job here got more.
+    /// The turn of an owner of a job here ends later.
     pub(crate) fn reorder(&mut self, owner: OwnerIndex, before: u64, after: u64) {
         if self.order.remove(&(before, owner)) {
             self.order.insert((after, owner));
         }
     }
 
-    /// A job here got more.
+    /// The turn of a job here ends later.
     pub(crate) fn reorder_job(
         &mut self,
         entry: Entry,
@@ -272,7 +303,7 @@ impl Queue {
         let urgent = self.deadlines.iter().take(most);
         let urgent = urgent.filter_map(move |(deadline, entry)| {
             let finish = finish(entry.owner);
-            (finish <= least.saturating_add(DEADLINE_BURST_MICROS)).then_some(Candidate {
+            (finish <= least.saturating_add(BURST_MICROS)).then_some(Candidate {
                 no_deadline: false,
                 keys: [deadline.0, finish],
                 finish: 0,
@@ -300,6 +331,14 @@ impl Queue {
         let key = (deadline.unwrap_or(NO_DEADLINE), finish, entry);
         let jobs = self.jobs.get(&entry.owner);
         self.contains(entry) && jobs.is_some_and(|jobs| jobs.contains(&key))
+    }
+
+    /// Whether so many jobs of an owner stand here, and it where this says, for checks.
+    pub(crate) fn holds_owner(&self, owner: OwnerIndex, finish: u64, jobs: u32) -> bool {
+        let standing = self.jobs.get(&owner).map_or(0, BTreeSet::len);
+        standing == jobs as usize
+            && self.order.contains(&(finish, owner))
+            && self.order.len() == self.jobs.len()
     }
 
     /// Every entry, for checks.
@@ -354,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_first_then_the_owner_who_got_least() {
+    fn deadlines_first_then_the_owner_whose_turn_ends_first() {
         let mut owners = owners(3);
         let mut queue = Queue::default();
         queue.insert(entry(1, 0), None, finish(0));
@@ -362,20 +401,16 @@ mod tests {
         queue.insert(entry(3, 2), Some(Millis(100)), finish(0));
         assert_eq!(order(&queue, &owners), [3, 2, 1]);
 
-        // The owner of the earliest deadline has had far more than anybody else: it waits its turn.
-        owners.at_mut(2).unwrap().finish[Priority::Medium as usize] = DEADLINE_BURST_MICROS + 1;
-        queue.reorder(2, 0, DEADLINE_BURST_MICROS + 1);
+        // The owner of the earliest deadline is far ahead of everybody else: it waits its turn.
+        owners.at_mut(2).unwrap().finish[Priority::Medium as usize] = BURST_MICROS + 1;
+        queue.reorder(2, 0, BURST_MICROS + 1);
         assert_eq!(order(&queue, &owners), [2, 1, 3]);
 
         queue.remove(entry(2, 1), Some(Millis(500)), finish(0));
         assert_eq!(order(&queue, &owners), [1, 3]);
         assert_eq!(queue.oldest(), Some(JobId(1)));
         queue.remove(entry(1, 0), None, finish(0));
-        queue.remove(
-            entry(3, 2),
-            Some(Millis(100)),
-            finish(DEADLINE_BURST_MICROS + 1),
-        );
+        queue.remove(entry(3, 2), Some(Millis(100)), finish(BURST_MICROS + 1));
         assert!(queue.is_empty());
         assert_eq!(
             queue.candidates(&owners, Priority::Medium, 0, 16).count(),

@@ -7,7 +7,7 @@ use crate::{Config, Coordinator};
 /// The form of what is in [`Coordinator::snapshot`]. Raise it with every change of a type that is in there,
 /// and with every change of what the fold makes of a record: an older snapshot is then left unread, and
 /// the journal is replayed instead.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 const HEADER: usize = 4 + size_of::<Digest>();
 
 /// A snapshot is not one that this program can go on from. The journal still is.

@@ -9,6 +9,7 @@ mod nodes;
 mod order;
 mod placement;
 mod retries;
+mod shares;
 mod snapshots;
 mod trust;
 mod world;

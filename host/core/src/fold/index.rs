@@ -134,7 +134,7 @@ impl Coordinator {
 
     /// So many attempts of a job were leased: others of its owner, and other owners, go first for as long.
     pub(super) fn charge(&mut self, id: JobId, attempts: u64) {
-        let sharers = self.owners.len();
+        let (sharers, times) = (self.owners.len(), self.owners.time);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -143,13 +143,12 @@ impl Coordinator {
             return;
         };
         let micros = attempt_micros(self.releases.get(&job.release));
-        let (got, longest) = (
-            micros.saturating_mul(attempts),
-            queue::turn(micros, u64::MAX),
-        );
+        let got = micros.saturating_mul(attempts);
         let before = Finish::of(owner, job);
-        job.finish = before.job.saturating_add(got);
-        owner.finish[class] = before.owner.saturating_add(got);
+        // What stood where no node could serve it has no claim, or not for long, on what others got meanwhile.
+        let claim = times[class].saturating_sub(queue::BURST_MICROS);
+        job.finish = before.job.max(owner.time[class]).saturating_add(got);
+        owner.finish[class] = before.owner.max(claim).saturating_add(got);
         for lane in [Lane::Check, Lane::Run] {
             let shape = job.shape_of(lane).filter(|_| job.queued[lane as usize]);
             if let Some(shape) = shape.and_then(|shape| self.fits.shape_mut(shape)) {
@@ -167,10 +166,13 @@ impl Coordinator {
             .values()
             .map(|count| u64::from(*count))
             .sum();
+        // A deadline goes first whenever its turn would end: it says nothing of where others stand.
+        let longest = queue::turn(micros, u64::MAX);
+        let turn = |finish| job.deadline.is_none().then_some((finish, longest));
         let time = &mut owner.time[class];
-        *time = queue::advance(*time, got, jobs, before.job, longest);
+        *time = queue::advance(*time, got, jobs, turn(before.job));
         let time = &mut self.owners.time[class];
-        *time = queue::advance(*time, got, sharers, before.owner, longest);
+        *time = queue::advance(*time, got, sharers, turn(before.owner));
     }
 
     /// Puts a node where it belongs: idle, with low work, counted, forgettable.

@@ -1,7 +1,7 @@
 //! Reports: what each verdict changes.
 
 use hearth_wire::record::{ReportFact, Verdict};
-use hearth_wire::{AttemptId, Body, Digest, Inconclusive, Outcome, TaskId};
+use hearth_wire::{AttemptId, Body, Digest, Inconclusive, Millis, Outcome, TaskId};
 
 use super::Folded;
 use crate::Coordinator;
@@ -9,6 +9,9 @@ use crate::attempt::{AttemptState, OWNER};
 use crate::job::Phase;
 use crate::node::{DECLINED_MAX, NodeIndex, ewma};
 use crate::step::{Effect, Holder};
+
+/// How much longer than its attempt was out a run may have taken by its node's clock.
+pub(crate) const RUN_SLACK_MICROS: u64 = 1_000_000;
 
 impl Coordinator {
     pub(super) fn fold_report(&mut self, index: NodeIndex, report: &ReportFact) -> Folded {
@@ -22,7 +25,8 @@ impl Coordinator {
         }
         let was_live = attempt.state.is_live();
         let digest = report.outcome.digest();
-        self.fold_measures(index, report);
+        let since = attempt.granted_at;
+        self.fold_measures(index, report, since);
         if let Some(session) = self.nodes.at(index).and_then(|node| node.session) {
             let settled = self.out.settled.entry(session).or_default();
             settled.push(report.attempt);
@@ -79,8 +83,11 @@ impl Coordinator {
         Ok(())
     }
 
-    /// How fast and how reliable the node was.
-    fn fold_measures(&mut self, index: NodeIndex, report: &ReportFact) {
+    /// How fast and how reliable the node was. No run took longer than its attempt was out: owners are charged
+    /// by these times, so one that is made up must not be long.
+    fn fold_measures(&mut self, index: NodeIndex, report: &ReportFact, since: Millis) {
+        let most = self.now.since(since).saturating_mul(1_000);
+        let most = most.saturating_add(RUN_SLACK_MICROS);
         let Some(job) = self.jobs.get_mut(&report.task.job) else {
             return;
         };
@@ -95,7 +102,7 @@ impl Coordinator {
             // What is only noted must not move the weights: it may be made up.
             _ if report.verdict == Verdict::Noted => {}
             _ => {
-                let micros = report.run_micros.clamp(1, 1 << 40);
+                let micros = report.run_micros.clamp(1, most.min(1 << 40));
                 job.run_times.add(micros);
                 if node.kind.is_trusted() && !job.unfit.is_empty() {
                     // It runs after all: those who could not are to blame, and others may go on.

@@ -1,4 +1,4 @@
-//! Whose turn it is: priorities with aging, deadlines, owners, parking.
+//! Whose turn it is: priorities with aging, deadlines, parking.
 
 use hearth_wire::message::Refusal;
 use hearth_wire::record::NodeKind;
@@ -9,7 +9,7 @@ use crate::{Effect, Grant};
 
 /// A world with one slot, which is at work. It is the local host's, which puts nothing aside, so that
 /// each lease is decided when the one before it was reported.
-fn busy() -> (World, hearth_wire::ReleaseId, Node, Grant) {
+pub(super) fn busy() -> (World, hearth_wire::ReleaseId, Node, Grant) {
     let mut world = World::new();
     let release = world.release();
     let node = world.node(NodeKind::Local, 1);
@@ -19,7 +19,7 @@ fn busy() -> (World, hearth_wire::ReleaseId, Node, Grant) {
 }
 
 /// A job that waits.
-fn wait(
+pub(super) fn wait(
     world: &mut World,
     release: hearth_wire::ReleaseId,
     tasks: u32,
@@ -35,7 +35,7 @@ fn wait(
 }
 
 /// The node reports; what it gets next.
-fn next(world: &mut World, node: &Node, grant: &mut Grant, micros: u64) -> JobId {
+pub(super) fn next(world: &mut World, node: &Node, grant: &mut Grant, micros: u64) -> JobId {
     let before = grant.task.job;
     let mut seen = world.report_after(node, grant, returned(1), micros);
     seen.accepted(node, grant);
@@ -88,92 +88,6 @@ fn the_earliest_deadline_goes_first() {
     let soon = wait(&mut world, release, 1, 1, until(100_000));
     let order = [(); 3].map(|()| next(&mut world, &node, &mut grant, 1_000_000));
     assert_eq!(order, [soon, late, none]);
-}
-
-#[test]
-fn owners_share_alike_however_much_they_submit() {
-    let (mut world, release, node, mut grant) = busy();
-    let many = wait(&mut world, release, 100, 1, |_| {});
-    let more = wait(&mut world, release, 100, 1, |_| {});
-    let few = wait(&mut world, release, 100, 2, |_| {});
-    let turns: Vec<_> = (0..21)
-        .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
-        .collect();
-    let of = |job| turns.iter().filter(|turn| **turn == job).count();
-    assert_eq!((of(many), of(more), of(few)), (6, 5, 10));
-}
-
-#[test]
-fn a_small_job_does_not_wait_for_a_large_one_of_its_owner() {
-    let (mut world, release, node, mut grant) = busy();
-    let large = wait(&mut world, release, 1_000, 1, |_| {});
-    for _ in 0..20 {
-        assert_eq!(next(&mut world, &node, &mut grant, 1_000_000), large);
-    }
-    let small = wait(&mut world, release, 3, 1, |_| {});
-    let turns: Vec<_> = (0..8)
-        .map(|_| next(&mut world, &node, &mut grant, 1_000_000))
-        .collect();
-    let of = |job| turns.iter().filter(|turn| **turn == job).count();
-    // Beside it, neither behind nor in front of it.
-    assert_eq!((of(large), of(small)), (5, 3));
-}
-
-#[test]
-fn a_small_job_does_not_wait_for_many_large_ones_of_its_owner() {
-    let (mut world, release, node, mut grant) = busy();
-    for _ in 0..50 {
-        wait(&mut world, release, 200, 1, |_| {});
-    }
-    // At any time: between two rounds of turns, and amid one.
-    for turns in [1, 700, 1_500, 2_300] {
-        for _ in 0..turns {
-            next(&mut world, &node, &mut grant, 1_000);
-        }
-        let small = wait(&mut world, release, 1, 1, |_| {});
-        assert_eq!(next(&mut world, &node, &mut grant, 1_000), small);
-    }
-}
-
-#[test]
-fn small_jobs_do_not_keep_large_ones_from_going_on() {
-    let (mut world, release, node, mut grant) = busy();
-    let large: Vec<_> = (0..4)
-        .map(|_| wait(&mut world, release, 1_000, 1, |_| {}))
-        .collect();
-    let mut got = [0; 4];
-    for _ in 0..2_000 {
-        wait(&mut world, release, 1, 1, |_| {});
-        let turn = next(&mut world, &node, &mut grant, 1_000);
-        if let Some(at) = large.iter().position(|job| *job == turn) {
-            got[at] += 1;
-        }
-    }
-    // A small one comes with each turn, so as many wait as turns went to the four large ones. Were all that
-    // wait served at once and alike, these n would be four of n + 4: n²/2 + 4n = 4 · 2,000, and n = 122.
-    assert!(got.iter().all(|got| (28..=33).contains(got)), "{got:?}");
-}
-
-#[test]
-fn a_deadline_buys_a_minute_and_no_larger_share() {
-    let (mut world, release, node, mut grant) = busy();
-    // Another release with other needs stands in another queue: both compete all the same.
-    let elsewhere = world.release_with(|facts| facts.limits.memory_bytes /= 2);
-    for _ in 0..2 {
-        let job = wait(&mut world, release, 1, 3, |_| {});
-        assert_eq!(next(&mut world, &node, &mut grant, 10_000_000), job);
-    }
-    let plain = wait(&mut world, release, 100, 1, |_| {});
-    let hurried = wait(&mut world, elsewhere, 100, 2, |options| {
-        options.deadline_millis = Some(3_600_000);
-    });
-    let turns: Vec<_> = (0..30)
-        .map(|_| next(&mut world, &node, &mut grant, 10_000_000))
-        .collect();
-    // Six or seven runs of ten seconds are the minute; then both take turns.
-    assert!(turns[..6].iter().all(|job| *job == hurried), "{turns:?}");
-    let of = |job| turns[10..].iter().filter(|turn| **turn == job).count();
-    assert_eq!((of(plain), of(hurried)), (10, 10), "{turns:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use hearth_wire::{
     SessionId, TaskId, TaskIndex, TaskLimits, TaskType, codec,
 };
 
+use crate::fold::report::RUN_SLACK_MICROS;
 use crate::{
     Answer, Config, Coordinator, Effect, Event, Grant, Holder, JobProgress, JobState, ReportIn,
     RequestId, RequestRefusal,
@@ -153,6 +154,7 @@ impl World {
 
     /// Feeds core, and makes sure that its records replay to its state, and to the same blobs kept.
     pub(super) fn step(&mut self, event: Event) -> Seen {
+        let before = [&self.core, &self.shadow].map(|core| core.owners.time);
         let step = self.core.handle(Millis(self.now), event);
         let mut told = Vec::new();
         for record in &step.records {
@@ -167,6 +169,15 @@ impl World {
         let kept = step.effects.iter().filter(|effect| effect.keeps_blobs());
         assert!(kept.eq(&told), "{told:?}");
         self.core.check().unwrap();
+        for (core, before) in [&self.core, &self.shadow].into_iter().zip(before) {
+            assert!(
+                core.owners
+                    .time
+                    .iter()
+                    .zip(before)
+                    .all(|(now, before)| *now >= before)
+            );
+        }
         Seen {
             records: step.records,
             effects: step.effects,
@@ -390,6 +401,8 @@ impl World {
         outcome: Outcome,
         run_micros: u64,
     ) -> Seen {
+        // No report is believed of a run that is much longer than the time that there was for it.
+        self.now += run_micros.saturating_sub(RUN_SLACK_MICROS) / 1_000;
         let reports = vec![ReportIn {
             attempt: grant.attempt,
             task: grant.task,

@@ -86,8 +86,12 @@ impl Oracle {
         }
     }
 
-    /// How long a run took, and whether the node was at fault when it had no result.
+    /// How long a run took, and whether the node was at fault when it had no result. It cannot have taken
+    /// more than a second longer than its attempt was out.
     pub(super) fn measure(&mut self, id: NodeId, report: &ReportFact) {
+        let attempt = self.attempts.get(&report.attempt);
+        let since = attempt.map_or(self.at, |attempt| attempt.granted_at);
+        let most = self.at.saturating_sub(since) * 1_000 + 1_000_000;
         let Some(release) = self.job(report.task.job).map(|job| job.spec.release) else {
             return;
         };
@@ -101,7 +105,7 @@ impl Oracle {
             Outcome::Inconclusive(_) => {}
             _ if report.verdict == Verdict::Noted => {}
             _ => {
-                let micros = report.run_micros.clamp(1, 1 << 40);
+                let micros = report.run_micros.clamp(1, most.min(1 << 40));
                 let all = self.fairness.micros.entry(release).or_insert(micros);
                 *all = mean(*all, micros);
                 let speed = (*all * ONE / micros).clamp(ONE / 64, ONE * 64);
