@@ -4,7 +4,7 @@ use hearth_wire::JobId;
 use hearth_wire::record::NodeKind;
 
 use super::order::{busy, next, wait};
-use super::world::{Node, World, host_fault, owner};
+use super::world::{Node, World, host_fault, owner, returned};
 use crate::Grant;
 
 #[test]
@@ -174,9 +174,47 @@ fn a_deadline_delays_no_jobs_but_those_beside_it() {
 }
 
 #[test]
+fn a_deadline_puts_no_newcomer_behind_all_that_it_passed() {
+    let (mut world, release, node, mut grant) = busy();
+    wait(&mut world, release, 1, 4, |_| {});
+    next(&mut world, &node, &mut grant, 10_000_000);
+    for who in [1, 2] {
+        wait(&mut world, release, 100, who, |_| {});
+    }
+    let hurried = wait(&mut world, release, 100, 3, |options| {
+        options.deadline_millis = Some(3_600_000);
+    });
+    let first = turns(&mut world, &node, &mut grant, 10_000_000, 6);
+    assert_eq!(share_of(hurried, &first), 6);
+    // The two have a claim on a third each of what they waited for, and not on as much as that.
+    let newcomer = wait(&mut world, release, 1, 4, |_| {});
+    let after = waits(&mut world, &node, &mut grant, 10_000_000, newcomer);
+    assert!(after <= 6, "{after} turns");
+}
+
+#[test]
+fn a_made_up_run_time_costs_its_owner_little() {
+    let (mut world, release, node, mut grant) = busy();
+    let elsewhere = world.release();
+    wait(&mut world, elsewhere, 10_000, 2, |_| {});
+    turns(&mut world, &node, &mut grant, 1_000, 10);
+    let victim = wait(&mut world, release, 100, 1, |_| {});
+    assert!(waits(&mut world, &node, &mut grant, 1_000, victim) < 10);
+    // A day, in no time.
+    let made_up = 86_400_000_000;
+    let mut seen = world.report_at_once(&node, &grant, returned(1), made_up);
+    grant = seen.grant(&node);
+    seen.ignore();
+    let all = turns(&mut world, &node, &mut grant, 1_000, 2_000);
+    assert!(share_of(victim, &all) > 50);
+}
+
+#[test]
 fn who_comes_back_for_each_result_gets_no_larger_share() {
     for (others, batch) in [(1, 1), (1, 100), (4, 20), (9, 1), (9, 20)] {
         let (mut world, release, node, mut grant) = busy();
+        wait(&mut world, release, 1, 8, |_| {});
+        next(&mut world, &node, &mut grant, 1_000);
         for who in 0..others {
             wait(&mut world, release, 3_000, 10 + who, |_| {});
         }

@@ -401,8 +401,18 @@ impl World {
         outcome: Outcome,
         run_micros: u64,
     ) -> Seen {
-        // No report is believed of a run that is much longer than the time that there was for it.
+        // No run is believed to have been much longer than the time that there was for it.
         self.now += run_micros.saturating_sub(RUN_SLACK_MICROS) / 1_000;
+        self.report_at_once(node, grant, outcome, run_micros)
+    }
+
+    pub(super) fn report_at_once(
+        &mut self,
+        node: &Node,
+        grant: &Grant,
+        outcome: Outcome,
+        run_micros: u64,
+    ) -> Seen {
         let reports = vec![ReportIn {
             attempt: grant.attempt,
             task: grant.task,
