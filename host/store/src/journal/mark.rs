@@ -76,11 +76,11 @@ impl Mark {
         let mut slots = [0; 2 * SLOT];
         read_full(&*file, &mut slots, 0)?;
         let (even, odd) = slots.split_at(SLOT);
-        let newest = match (decode(even), decode(odd)) {
+        let newest = match (read(even), read(odd)) {
             (Some(even), Some(odd)) if even.0 > odd.0 => Some(even),
             (Some(_), Some(odd)) => Some(odd),
-            (Some(even), None) => torn(odd).map(|begun| (begun.max(even.0 + 1) + 1, even.1)),
-            (None, Some(odd)) => torn(even).map(|begun| (begun.max(odd.0 + 1) + 1, odd.1)),
+            (Some(even), None) => torn(odd, even.0).map(|begun| (begun - 1, even.1)),
+            (None, Some(odd)) => torn(even, odd.0).map(|begun| (begun - 1, odd.1)),
             (None, None) => None,
         };
         if let Some((generation, tip)) = newest {
@@ -113,26 +113,32 @@ impl Mark {
     }
 }
 
-/// What the next generation in a slot must exceed whose write was torn: its bytes begin as a generation that is
-/// newer than the one with which they end. Nobody was told of that one yet, so the other slot counts. A slot
-/// that was damaged elsewhere ends with the generation that it begins with. The next generation in this slot
-/// is a newer one: the same one again, torn elsewhere, would end as it begins.
-fn torn(slot: &[u8]) -> Option<u64> {
-    let number = |from: usize| {
-        let bytes = slot.get(from..from + 8)?.try_into().ok()?;
-        Some(u64::from_le_bytes(bytes))
-    };
-    let (begins, ends) = (number(MAGIC.len())?, number(SUMMED + 4)?);
+/// What a slot holds. If its generation is not the one under its checksum, the one with which it ends may be:
+/// then a write was torn within the generation, or that was damaged, and what is behind it is whole.
+fn read(slot: &[u8]) -> Option<(u64, Tip)> {
+    let ends = number(slot, SUMMED + 4)?;
+    decode(slot, number(slot, MAGIC.len())?).or_else(|| decode(slot, ends))
+}
+
+/// The generation of a write that was torn behind it, beside a whole slot of generation `other`: its slot ends
+/// with the one before. Nobody was told of it yet, so the other slot counts, and it is written again: were
+/// it another one, torn once more, the slot might end with the generation that it begins with, as one
+/// that was damaged does.
+///
+/// What was written is taken to be a beginning of the bytes: a process was killed within a copy, or a
+/// sector's transfer ended.
+fn torn(slot: &[u8], other: u64) -> Option<u64> {
+    let (begins, ends) = (number(slot, MAGIC.len())?, number(slot, SUMMED + 4)?);
     // Which slot it is decides whether its generations are even; after a power loss some are missing.
-    let torn = slot.starts_with(MAGIC) && ends > 0 && ends != begins && ends % 2 == begins % 2;
-    let begun = if begins > ends {
-        begins
-    } else {
-        // Torn within the generation, of which the low bytes come first: the carry is not there yet.
-        let bits = u64::BITS - (begins ^ ends).leading_zeros();
-        begins.checked_add(1_u64.checked_shl(bits.next_multiple_of(8))?)?
-    };
-    (torn && begun <= GENERATION_MAX).then_some(begun)
+    let is_own = |generation: u64| generation % 2 != other % 2;
+    let follows = begins > other && begins > ends && begins <= GENERATION_MAX;
+    let torn = slot.starts_with(MAGIC) && ends > 0 && is_own(begins) && is_own(ends);
+    (torn && follows).then_some(begins)
+}
+
+fn number(slot: &[u8], from: usize) -> Option<u64> {
+    let bytes = slot.get(from..from + 8)?.try_into().ok()?;
+    Some(u64::from_le_bytes(bytes))
 }
 
 /// Whether a slot holds the beginning of `bytes` and nothing else.
@@ -156,17 +162,17 @@ fn encode(generation: u64, tip: &Tip) -> [u8; USED] {
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<(u64, Tip)> {
-    let mut fields = Reading(slot);
-    let magic = fields.take::<8>()?;
-    let generation = u64::from_le_bytes(fields.take()?);
+fn decode(slot: &[u8], generation: u64) -> Option<(u64, Tip)> {
+    let mut fields = Reading(slot.get(MAGIC.len() + 8..)?);
     let tip = Tip {
         seq: Seq(u64::from_le_bytes(fields.take()?)),
         position: u64::from_le_bytes(fields.take()?),
         hash: Digest::new(fields.take()?),
     };
     let sum = u32::from_le_bytes(fields.take()?);
-    (&magic == MAGIC && sum == crc(&[slot.get(..SUMMED)?])).then_some((generation, tip))
+    let is_own = slot.starts_with(MAGIC) && generation <= GENERATION_MAX;
+    let known = &encode(generation, &tip)[SUMMED..][..4];
+    (is_own && known == sum.to_le_bytes()).then_some((generation, tip))
 }
 
 #[cfg(test)]
@@ -176,6 +182,8 @@ mod tests {
     use super::*;
     use crate::faulty::FaultyDisk;
 
+    const PATH: &str = "/mark";
+
     fn tip(seq: u64) -> Tip {
         Tip {
             seq: Seq(seq),
@@ -184,48 +192,114 @@ mod tests {
         }
     }
 
-    /// A mark whose last write, of `generation`, came no further than `torn` bytes, over a slot that was
-    /// written `older` generations before.
-    fn torn_at(generation: u64, older: u64, torn: usize) -> Found {
+    /// A mark of which the slots that were written before `generation` hold that one and the one `older`
+    /// before it.
+    fn written(generation: u64, older: u64) -> FaultyDisk {
         let disk = FaultyDisk::new(Path::new("/"), 1);
-        let path = Path::new("/mark");
-        drop(Mark::create(&disk, path, &tip(0)).unwrap());
-        disk.tamper(path, |bytes| {
-            for written in [generation - older, generation - 1] {
-                let at = (written % 2) as usize * SLOT;
-                bytes[at..][..USED].copy_from_slice(&encode(written, &tip(written)));
-            }
-            let at = (generation % 2) as usize * SLOT;
-            bytes[at..][..torn].copy_from_slice(&encode(generation, &tip(generation))[..torn]);
+        drop(Mark::create(&disk, Path::new(PATH), &tip(0)).unwrap());
+        for generation in [generation - older, generation - 1] {
+            tear(&disk, generation, USED);
+        }
+        disk
+    }
+
+    /// Writes no more than the first bytes of a generation into its slot.
+    fn tear(disk: &FaultyDisk, generation: u64, bytes: usize) {
+        let new = encode(generation, &tip(generation));
+        let at = (generation % 2) as usize * SLOT;
+        disk.tamper(Path::new(PATH), |file| {
+            file[at..][..bytes].copy_from_slice(&new[..bytes]);
         });
-        Mark::find(&disk, path, &tip(0)).unwrap()
+    }
+
+    fn find(disk: &FaultyDisk) -> Found {
+        Mark::find(disk, Path::new(PATH), &tip(0)).unwrap()
     }
 
     #[test]
-    fn a_write_torn_at_any_byte_leaves_the_one_before_and_is_outdone_by_the_next() {
-        let generations = [5, 256, 257, 3_073, 65_536, 65_537, (1 << 24) + 1, 1 << 40];
-        for (generation, torn) in generations
-            .into_iter()
-            .flat_map(|generation| (0..=USED).map(move |torn| (generation, torn)))
-        {
-            for older in [2, 4, 256, 258, 30_000] {
-                if older + 2 > generation {
-                    continue;
-                }
-                let found = torn_at(generation, older, torn);
+    fn writes_torn_at_any_byte_one_after_the_other_leave_what_was_before() {
+        let generations = [
+            5,
+            256,
+            257,
+            510,
+            511,
+            512,
+            3_073,
+            65_536,
+            65_537,
+            (1 << 24) + 1,
+            1 << 40,
+        ];
+        let olders = [2, 4, 250, 252, 254, 256, 258, 510, 30_000];
+        let all = generations.into_iter().flat_map(|generation| {
+            let olders = olders
+                .into_iter()
+                .filter(move |older| older + 2 <= generation);
+            olders.map(move |older| (generation, older))
+        });
+        let whole = SUMMED + 4;
+        for (generation, older) in all {
+            for torn in 0..=USED {
+                let disk = written(generation, older);
+                tear(&disk, generation, torn);
+                let found = find(&disk);
                 let Found::Whole(mark, at) = found else {
                     panic!("{generation} over {older} before, torn at {torn}: {found:?}");
                 };
-                let whole = torn >= SUMMED + 4;
-                assert_eq!(at, tip(generation - u64::from(!whole)));
+                assert_eq!(at, tip(generation - u64::from(torn < whole)));
                 assert!(mark.generation >= generation - 1);
+                if !(MAGIC.len() + 1..whole).contains(&torn) {
+                    continue;
+                }
                 let next = mark.generation + 1;
-                let begun = torn > MAGIC.len() && !whole;
-                assert!(
-                    !begun || next % 2 == generation % 2,
-                    "the torn slot is next"
-                );
+                assert_eq!(next % 2, generation % 2, "the torn slot is next");
+                // The start after it ends in the middle of its write too.
+                for again in 0..whole {
+                    let disk = written(generation, older);
+                    tear(&disk, generation, torn);
+                    tear(&disk, next, again);
+                    let found = find(&disk);
+                    let Found::Whole(mark, at) = found else {
+                        panic!(
+                            "{generation} over {older} before, torn at {torn} and {again}: {found:?}"
+                        );
+                    };
+                    assert_eq!(at, tip(generation - 1));
+                    assert_eq!((mark.generation + 1) % 2, generation % 2);
+                }
             }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_told_or_harmless() {
+        for generation in [7, 1_000, 3_073] {
+            for bit in 0..8 * USED {
+                let disk = written(generation + 1, 2);
+                let at = (generation % 2) as usize * SLOT;
+                disk.tamper(Path::new(PATH), |file| file[at + bit / 8] ^= 1 << (bit % 8));
+                match find(&disk) {
+                    Found::Whole(_, at) => assert_eq!(at, tip(generation)),
+                    found => assert!(matches!(found, Found::Damaged), "{found:?}"),
+                }
+            }
+        }
+    }
+
+    /// Of the two slots of a page, a power loss may keep one as it was before.
+    #[test]
+    fn a_torn_write_beside_a_lost_one_leaves_the_one_before_both() {
+        for torn in 0..SUMMED + 4 {
+            let disk = written(6, 2);
+            tear(&disk, 7, torn);
+            let found = find(&disk);
+            let Found::Whole(_, at) = found else {
+                panic!("torn at {torn}: {found:?}");
+            };
+            // The older one of the slot itself, as long as it is there.
+            let before = if torn <= MAGIC.len() + 8 { 5 } else { 4 };
+            assert_eq!(at, tip(before), "torn at {torn}");
         }
     }
 }
