@@ -186,7 +186,7 @@ fn a_deadline_puts_no_newcomer_behind_all_that_it_passed() {
     });
     let first = turns(&mut world, &node, &mut grant, 10_000_000, 6);
     assert_eq!(share_of(hurried, &first), 6);
-    // The two have a claim on a third each of what they waited for, and not on as much as that: 16 turns.
+    // The two have a claim on a third each of what they waited for, and not on as much as that, which would be 16 turns.
     let newcomer = wait(&mut world, release, 1, 4, |_| {});
     let after = waits(&mut world, &node, &mut grant, 10_000_000, newcomer);
     assert!(after <= 12, "{after} turns");
