@@ -35,7 +35,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// From `Content-Range: bytes FIRST-LAST/TOTAL`; without it the request carries the whole file.
+    /// From `Content-Range: bytes FIRST-LAST/TOTAL`; without it the request carries the whole file, and with
+    /// `bytes */TOTAL` nothing: all is there, and is to be finished.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let Some(range) = headers.get(CONTENT_RANGE) else {
             let total = headers
@@ -50,6 +51,14 @@ impl Part {
         let parse = || -> Option<Self> {
             let range = range.to_str().ok()?.strip_prefix("bytes ")?;
             let (range, total) = range.split_once('/')?;
+            if range == "*" {
+                let total = total.parse().ok()?;
+                return Some(Self {
+                    offset: total,
+                    total: Some(total),
+                    whole: false,
+                });
+            }
             let (first, last) = range.split_once('-')?;
             let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
             let total = match total {
@@ -66,7 +75,7 @@ impl Part {
         parse().ok_or_else(|| {
             Problem::bad_request(
                 "bad-range",
-                "Content-Range must be `bytes FIRST-LAST/TOTAL`",
+                "Content-Range must be `bytes FIRST-LAST/TOTAL`, or `bytes */TOTAL` when all was sent",
             )
         })
     }
@@ -219,13 +228,19 @@ mod tests {
             ..whole
         };
         assert_eq!(part("bytes 0-0/*"), Some(begun));
+        let all_sent = Part {
+            offset: 10,
+            total: Some(10),
+            whole: false,
+        };
+        assert_eq!(part("bytes */10"), Some(all_sent));
         assert!(part("bytes 0-9/10").is_some_and(|part| part.whole));
         assert!(part("bytes 0-8/10").is_some_and(|part| !part.whole));
         for bad in [
             "bytes 4-3/10",
             "bytes 4-10/10",
             "4-9/10",
-            "bytes */10",
+            "bytes */*",
             "bytes -1-3/9",
         ] {
             assert_eq!(part(bad), None, "{bad}");

@@ -1,9 +1,12 @@
 //! Submissions: empty, huge, repeated, watched; and the listener without TLS.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hearth_identity::BearerTokens;
 use hearth_net::http::{Client, ClientLimits, HttpError, UploadSource};
+use hearth_net::tls::{Alpn, connect};
 use hearth_wire::api::{
     InputSetStored, JobEvent, JobState, JobStatus, ModeReport, ResultPage, TaskPosted, TaskState,
     TaskStatus,
@@ -440,9 +443,59 @@ async fn stored_input_sets_are_told_in_full() {
     running.stop().await;
 }
 
+/// The admin, sending in parts of 64 KiB.
+fn in_parts(realm: &Path, addr: SocketAddr) -> Client {
+    let own = hearth_identity::RealmDir::open(realm).unwrap();
+    let own = own.admin_tls(unix_now()).unwrap();
+    let limits = ClientLimits {
+        range_bytes: 64 << 10,
+        ..ClientLimits::default()
+    };
+    Client::tls(endpoint(addr), client_tls(realm, own), Alpn::Http, limits)
+}
+
+/// Somebody sent the last byte and died, or the coordinator did, before the file was finished.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_all_there_is_finished_by_whoever_comes() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let addr = running.addr();
+    let file: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();
+    let path = format!("/v1/blobs/{}", Digest::of(&file));
+    // To this sender it is a byte longer, so nobody finishes it.
+    let own = hearth_identity::RealmDir::open(&realm).unwrap();
+    let tls = client_tls(&realm, own.admin_tls(unix_now()).unwrap());
+    let mut first = connect(&endpoint(addr), &tls, Alpn::Http, WAIT)
+        .await
+        .unwrap();
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: 600000\r\n\
+         Content-Range: bytes 0-599999/600001\r\n\r\n"
+    );
+    first.write_all(head.as_bytes()).await.unwrap();
+    first.write_all(&file).await.unwrap();
+    let mut answer = Vec::new();
+    first.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("upload-offset: 600000"), "{answer}");
+
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (client, path) = (in_parts(&realm, addr), path.clone());
+        let source = UploadSource::Bytes(file.clone().into());
+        senders.spawn(async move { client.upload(&path, source).await });
+    }
+    for sent in senders.join_all().await {
+        sent.unwrap();
+    }
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_file_is_sent_by_many_at_once_and_a_slow_one_holds_nobody_up() {
-    use hearth_net::tls::{Alpn, connect};
     use tokio::io::AsyncWriteExt as _;
 
     let dir = realm();
@@ -480,15 +533,7 @@ async fn one_file_is_sent_by_many_at_once_and_a_slow_one_holds_nobody_up() {
     // In parts, of which each waits for the other's.
     let large: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();
     let digest = Digest::of(&large);
-    let in_parts = || {
-        let own = hearth_identity::RealmDir::open(&realm).unwrap();
-        let own = own.admin_tls(crate::clock::unix_now()).unwrap();
-        let limits = ClientLimits {
-            range_bytes: 64 << 10,
-            ..ClientLimits::default()
-        };
-        Client::tls(endpoint(addr), client_tls(&realm, own), Alpn::Http, limits)
-    };
+    let in_parts = || in_parts(&realm, addr);
     let path = format!("/v1/blobs/{digest}");
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..3 {

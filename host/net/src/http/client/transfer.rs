@@ -354,18 +354,19 @@ impl Client {
         offset: u64,
     ) -> Result<u64, HttpError> {
         let total = source.length;
-        if offset >= total {
-            return Err(HttpError::Malformed(format!(
-                "the server has {offset} bytes of {total}, but not the blob"
-            )));
-        }
         let end = total.min(offset + self.pool.limits.range_bytes);
-        let bytes = source.read(offset, end - offset).await?;
+        let (bytes, range) = if offset < total {
+            let bytes = source.read(offset, end - offset).await?;
+            (bytes, format!("bytes {offset}-{}/{total}", end - 1))
+        } else {
+            // All is there, but whoever sent the last of it has not finished it, or never will.
+            (Bytes::new(), format!("bytes */{total}"))
+        };
         let request = self
             .pool
             .request(Method::PUT, path)
             .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_RANGE, format!("bytes {offset}-{}/{total}", end - 1))
+            .header(CONTENT_RANGE, range)
             .body(Upload::new(bytes))
             .map_err(|error| HttpError::Malformed(error.to_string()))?;
         let answer = self.send(request).await?;
