@@ -71,6 +71,17 @@ fn check_owners(core: &Coordinator) -> Checked {
             }
         }
     }
+    let waiting = [0, 1, 2].map(|class| {
+        let owners = core.owners.iter();
+        owners
+            .filter(|(_, owner)| !owner.queues[class].is_empty())
+            .count() as u64
+    });
+    want(
+        waiting == core.owners.waiting,
+        "owners who wait are counted",
+        || format!("{waiting:?} and {:?}", core.owners.waiting),
+    )?;
     let queues = core.fits.shapes().flat_map(|(_, shape)| &shape.queues);
     let entries: usize = queues.map(Queue::len).sum();
     want(

@@ -11,6 +11,7 @@
 //! replayed them may serve equals in another order than the one that wrote them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use hearth_wire::{JobId, KeyId, Millis, Priority};
 use serde::{Deserialize, Serialize};
@@ -45,12 +46,11 @@ pub(crate) fn turn(micros: u64, waiting: u64) -> u64 {
 }
 
 /// The virtual time behind a turn in which so much was `got` of all that `sharers` share alike. It never goes
-/// back. Of work that was served because its turn ended first, `turn` says when it ends and how long it is at
-/// the most: nobody's turn begins later than now, and none that was to end before now is still to come.
-pub(crate) fn advance(time: u64, got: u64, sharers: u64, turn: Option<(u64, u64)>) -> u64 {
+/// back, and keeps within `turn`: nobody's turn begins later than now, and none that was to end before now is
+/// still to come.
+pub(crate) fn advance(time: u64, got: u64, sharers: u64, turn: RangeInclusive<u64>) -> u64 {
     let next = time.saturating_add(got.div_ceil(sharers.max(1)));
-    let (finish, longest) = turn.unwrap_or((u64::MAX, u64::MAX));
-    next.clamp(finish.saturating_sub(longest), finish).max(time)
+    next.clamp(*turn.start(), *turn.end()).max(time)
 }
 
 /// Somebody who submits jobs.
@@ -74,8 +74,9 @@ pub(crate) struct Owners {
     list: Vec<Option<Owner>>,
     by_key: BTreeMap<KeyId, OwnerIndex>,
     free: Vec<OwnerIndex>,
-    /// The virtual time in each priority that owners share.
+    /// The virtual time in each priority that owners share, and how many have a job in a queue of it.
     pub(crate) time: [u64; 3],
+    pub(crate) waiting: [u64; 3],
     /// Finish times of owners who left ahead of it: who submits again after each result would otherwise get
     /// every time what others wait for.
     debts: BTreeMap<KeyId, [u64; 3]>,
@@ -94,10 +95,6 @@ impl Owners {
 
     pub(crate) fn find(&self, key: &KeyId) -> Option<&Owner> {
         self.at(*self.by_key.get(key)?)
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.by_key.len() as u64
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OwnerIndex, &Owner)> {
@@ -161,7 +158,12 @@ impl Owners {
         if !owes(&finish) {
             return;
         }
-        self.debts.insert(key, finish);
+        // No more than a minute: of what was leased, much may never have run.
+        let mut debt = finish;
+        for (at, now) in debt.iter_mut().zip(time) {
+            *at = (*at).min(now.saturating_add(BURST_MICROS));
+        }
+        self.debts.insert(key, debt);
         if self.debts.len() > self.debts_full {
             self.debts.retain(|_, finish| owes(finish));
             if self.debts.len() > DEBTS_MAX {

@@ -101,8 +101,10 @@ impl Coordinator {
         if !was_queued {
             job.finish = job.finish.max(owner.time[class].saturating_add(turn));
         }
+        let came = owner.queues[class].is_empty();
         *owner.queues[class].entry(shape).or_default() += 1;
         let finish = Finish::of(owner, job);
+        self.owners.waiting[class] += u64::from(came);
         if let Some(shape) = self.fits.shape_mut(shape) {
             shape.queues[class].insert(Self::entry(job, lane), job.deadline, finish);
         }
@@ -127,6 +129,8 @@ impl Coordinator {
                 owner.queues[class].remove(&shape);
             }
         }
+        let left = owner.queues[class].is_empty();
+        self.owners.waiting[class] -= u64::from(left);
         if let Some(shape) = self.fits.shape_mut(shape) {
             shape.queues[class].remove(Self::entry(job, lane), job.deadline, finish);
         }
@@ -134,7 +138,7 @@ impl Coordinator {
 
     /// So many attempts of a job were leased: others of its owner, and other owners, go first for as long.
     pub(super) fn charge(&mut self, id: JobId, attempts: u64) {
-        let (sharers, times) = (self.owners.len(), self.owners.time);
+        let (waiting, times) = (self.owners.waiting, self.owners.time);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -166,13 +170,20 @@ impl Coordinator {
             .values()
             .map(|count| u64::from(*count))
             .sum();
-        // A deadline goes first whenever its turn would end: it says nothing of where others stand.
+        let sharers = waiting[class] + u64::from(owner.queues[class].is_empty());
         let longest = queue::turn(micros, u64::MAX);
-        let turn = |finish| job.deadline.is_none().then_some((finish, longest));
+        let turn = |finish: u64| finish.saturating_sub(longest)..=finish;
+        let (among_jobs, among_owners) = if job.deadline.is_none() {
+            (turn(before.job), turn(before.owner))
+        } else {
+            // It goes first wherever it stands, while its owner is not too far ahead.
+            let least = before.owner.saturating_sub(queue::BURST_MICROS + longest);
+            (0..=u64::MAX, least..=u64::MAX)
+        };
         let time = &mut owner.time[class];
-        *time = queue::advance(*time, got, jobs, turn(before.job));
+        *time = queue::advance(*time, got, jobs, among_jobs);
         let time = &mut self.owners.time[class];
-        *time = queue::advance(*time, got, sharers, turn(before.owner));
+        *time = queue::advance(*time, got, sharers, among_owners);
     }
 
     /// Puts a node where it belongs: idle, with low work, counted, forgettable.

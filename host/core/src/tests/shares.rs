@@ -193,6 +193,46 @@ fn a_deadline_puts_no_newcomer_behind_all_that_it_passed() {
 }
 
 #[test]
+fn a_newcomer_among_deadlines_goes_in_front_of_nobody_for_long() {
+    let (mut world, release, node, mut grant) = busy();
+    wait(&mut world, release, 1, 9, |_| {});
+    next(&mut world, &node, &mut grant, 10_000_000);
+    // Some who have nothing that could be served.
+    let special = world.release_with(|facts| facts.capabilities = vec!["gpu".into()]);
+    for who in 11..15 {
+        wait(&mut world, special, 1, who, |_| {});
+    }
+    let hurried = [1, 2].map(|who| {
+        wait(&mut world, release, 200, who, |options| {
+            options.deadline_millis = Some(86_400_000);
+        })
+    });
+    turns(&mut world, &node, &mut grant, 10_000_000, 200);
+    wait(&mut world, release, 200, 3, |_| {});
+    let all = turns(&mut world, &node, &mut grant, 10_000_000, 30);
+    let theirs = hurried.map(|job| share_of(job, &all));
+    assert!(theirs.iter().sum::<usize>() >= 15, "{theirs:?} of 30");
+}
+
+#[test]
+fn what_was_leased_and_cancelled_is_not_owed_for_long() {
+    let (mut world, release, node, mut grant) = busy();
+    let slow = world.release();
+    wait(&mut world, release, 100, 2, |_| {});
+    wait(&mut world, slow, 1, 1, |_| {});
+    next(&mut world, &node, &mut grant, 1_000_000);
+    next(&mut world, &node, &mut grant, 7_200_000_000);
+    let long = wait(&mut world, slow, 1, 1, |_| {});
+    assert!(waits(&mut world, &node, &mut grant, 1_000_000, long) < 5);
+    let mut seen = world.cancel(long, None);
+    grant = seen.grant(&node);
+    seen.ignore();
+    let short = wait(&mut world, release, 1, 1, |_| {});
+    let after = waits(&mut world, &node, &mut grant, 1_000_000, short);
+    assert!(after <= 62, "{after} turns of a second");
+}
+
+#[test]
 fn a_made_up_run_time_costs_its_owner_little() {
     let (mut world, release, node, mut grant) = busy();
     let elsewhere = world.release();
@@ -296,14 +336,12 @@ fn a_newcomer_after_a_restart_goes_in_front_of_nobody() {
     let mut seen = world.report(&there, &first, host_fault());
     let mut beside = seen.grant(&there);
     seen.ignore();
-    loop {
+    let leased_again = (0..1_000).any(|_| {
         world.live(50).ignore();
-        if next(&mut world, &here, &mut grant, 1_000_000) == failing
+        next(&mut world, &here, &mut grant, 1_000_000) == failing
             || next(&mut world, &there, &mut beside, 1_000_000) == failing
-        {
-            break;
-        }
-    }
+    });
+    assert!(leased_again);
     world.restart();
     world.join(&mut here, &[grant.attempt]).ignore();
     world.join(&mut there, &[beside.attempt]).ignore();
