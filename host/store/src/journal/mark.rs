@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hearth_wire::{Digest, Seq};
 
 use super::format::{Tip, crc};
-use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_again, write_full};
+use crate::disk::{Disk, DiskFile, OpenMode, read_full, write_full};
 use crate::fields::{Fields, Reading};
 
 pub(super) const MARK_NAME: &str = "durable.mark";
@@ -56,15 +56,19 @@ impl Mark {
             }
             other => other?,
         };
-        // Both slots, so that from now on neither is ever empty.
         let mut slots = [0; 2 * SLOT];
-        slots[..USED].copy_from_slice(&encode(2, tip));
-        slots[SLOT..][..USED].copy_from_slice(&encode(1, tip));
+        read_full(&*file, &mut slots, 0)?;
+        // Newer than what is left of one that is given up, of which a power loss may keep a slot.
+        let left = slots.chunks(SLOT).filter_map(read).map(|slot| slot.0).max();
+        let generation = match left {
+            Some(left) if left > 2 => left.next_multiple_of(2) + 2,
+            _ => 2,
+        };
+        // Both slots, so that from now on neither is ever empty.
+        slots[..USED].copy_from_slice(&encode(generation, tip));
+        slots[SLOT..][..USED].copy_from_slice(&encode(generation - 1, tip));
         write_full(&*file, &slots, 0)?;
-        Ok(Self {
-            file,
-            generation: 2,
-        })
+        Ok(Self { file, generation })
     }
 
     /// Reads the file, if it is there; `genesis` is where its journal begins.
@@ -99,8 +103,16 @@ impl Mark {
     /// other one can be torn too, it is whole.
     pub(super) fn renew(&mut self, tip: &Tip) -> io::Result<()> {
         // Both slots first: the process that made the file may have ended before it synced it, or because
-        // that failed, and what is read may be in the system's memory alone.
-        write_again(&*self.file, 0)?;
+        // that failed, and what is read may be in the system's memory alone. Each with one generation: were
+        // there still two in a slot, its next write, torn too, might leave none that fits.
+        let mut slots = [0; 2 * SLOT];
+        read_full(&*self.file, &mut slots, 0)?;
+        for slot in slots.chunks_mut(SLOT) {
+            if let Some((generation, tip)) = read(slot) {
+                slot[..USED].copy_from_slice(&encode(generation, &tip));
+            }
+        }
+        write_full(&*self.file, &slots, 0)?;
         self.file.sync()?;
         self.write(tip)?;
         self.file.sync()
@@ -212,62 +224,109 @@ mod tests {
         });
     }
 
+    /// Whether a write came as far as it matters; the bytes behind may have been alike before.
+    fn is_done(disk: &FaultyDisk, generation: u64) -> bool {
+        let mut done = false;
+        let at = (generation % 2) as usize * SLOT;
+        disk.tamper(Path::new(PATH), |file| {
+            let new = encode(generation, &tip(generation));
+            done = file[at..].starts_with(&new[..SUMMED + 4]);
+        });
+        done
+    }
+
+    fn whole(disk: &FaultyDisk, what: &str) -> (Mark, Tip) {
+        match find(disk) {
+            Found::Whole(mark, tip) => (mark, tip),
+            found => panic!("{what}: {found:?}"),
+        }
+    }
+
     fn find(disk: &FaultyDisk) -> Found {
         Mark::find(disk, Path::new(PATH), &tip(0)).unwrap()
     }
 
+    /// The first write is torn, the start behind it heals what it found, and some writes later one is torn
+    /// again, of the same slot or the other one.
     #[test]
     fn writes_torn_at_any_byte_one_after_the_other_leave_what_was_before() {
         let generations = [
             5,
+            254,
             256,
             257,
             510,
-            511,
             512,
             3_073,
-            65_536,
             65_537,
             (1 << 24) + 1,
             1 << 40,
         ];
-        let olders = [2, 4, 250, 252, 254, 256, 258, 510, 30_000];
-        let all = generations.into_iter().flat_map(|generation| {
-            let olders = olders
-                .into_iter()
-                .filter(move |older| older + 2 <= generation);
-            olders.map(move |older| (generation, older))
-        });
-        let whole = SUMMED + 4;
-        for (generation, older) in all {
+        for (generation, older) in generations
+            .into_iter()
+            .flat_map(|generation| [2, 4, 254, 256, 258, 30_000].map(|older| (generation, older)))
+            .filter(|(generation, older)| older + 2 <= *generation)
+        {
             for torn in 0..=USED {
                 let disk = written(generation, older);
                 tear(&disk, generation, torn);
-                let found = find(&disk);
-                let Found::Whole(mark, at) = found else {
-                    panic!("{generation} over {older} before, torn at {torn}: {found:?}");
-                };
-                assert_eq!(at, tip(generation - u64::from(torn < whole)));
-                assert!(mark.generation >= generation - 1);
-                if !(MAGIC.len() + 1..whole).contains(&torn) {
-                    continue;
+                let what = format!("{generation} over {older} before, torn at {torn}");
+                let (mut mark, at) = whole(&disk, &what);
+                let done = is_done(&disk, generation);
+                assert_eq!(at, tip(generation - u64::from(!done)), "{what}");
+                assert!(mark.generation >= generation - 1, "{what}");
+                mark.renew(&at).unwrap();
+                for more in 0..3 {
+                    if more > 0 {
+                        mark.write(&tip(mark.generation + 1)).unwrap();
+                    }
+                    let next = mark.generation + 1;
+                    let (_, before) = whole(&disk, &what);
+                    for again in 0..SUMMED + 4 {
+                        let disk = disk.copy();
+                        tear(&disk, next, again);
+                        let what = format!("{what}, {more} more and {next} torn at {again}");
+                        let expected = if is_done(&disk, next) {
+                            tip(next)
+                        } else {
+                            before
+                        };
+                        assert_eq!(whole(&disk, &what).1, expected, "{what}");
+                    }
                 }
-                let next = mark.generation + 1;
-                assert_eq!(next % 2, generation % 2, "the torn slot is next");
-                // The start after it ends in the middle of its write too.
-                for again in 0..whole {
-                    let disk = written(generation, older);
-                    tear(&disk, generation, torn);
-                    tear(&disk, next, again);
-                    let found = find(&disk);
-                    let Found::Whole(mark, at) = found else {
-                        panic!(
-                            "{generation} over {older} before, torn at {torn} and {again}: {found:?}"
-                        );
-                    };
-                    assert_eq!(at, tip(generation - 1));
-                    assert_eq!((mark.generation + 1) % 2, generation % 2);
-                }
+            }
+        }
+    }
+
+    /// The process ends in the middle of healing, too.
+    #[test]
+    fn a_start_torn_at_any_byte_leaves_what_it_found() {
+        for torn in 0..=USED {
+            let disk = written(256, 2);
+            tear(&disk, 256, torn);
+            let (mut mark, at) = whole(&disk, "before");
+            let mut before = Vec::new();
+            disk.tamper(Path::new(PATH), |file| before = file.clone());
+            mark.renew(&at).unwrap();
+            let healed = mark.generation - 1;
+            let mut after = Vec::new();
+            disk.tamper(Path::new(PATH), |file| after = file.clone());
+            // What renew wrote first: both slots without the new generation.
+            let newest = (mark.generation % 2) as usize * SLOT;
+            after[newest..][..SLOT].copy_from_slice(&before[newest..][..SLOT]);
+            let other = SLOT - newest;
+            assert_eq!(number(&after[other..], MAGIC.len()), Some(healed));
+            for again in 0..2 * SLOT {
+                let disk = disk.copy();
+                disk.tamper(Path::new(PATH), |file| {
+                    file[..again].copy_from_slice(&after[..again]);
+                    file[again..].copy_from_slice(&before[again..]);
+                });
+                assert_eq!(
+                    whole(&disk, "healing").1,
+                    at,
+                    "torn at {torn}, then {again}"
+                );
             }
         }
     }
