@@ -52,7 +52,7 @@ impl Part {
             let range = range.to_str().ok()?.strip_prefix("bytes ")?;
             let (range, total) = range.split_once('/')?;
             if range == "*" {
-                let total = total.parse().ok()?;
+                let total = total.parse().ok().filter(|total| *total > 0)?;
                 return Some(Self {
                     offset: total,
                     total: Some(total),
@@ -241,6 +241,7 @@ mod tests {
             "bytes 4-10/10",
             "4-9/10",
             "bytes */*",
+            "bytes */0",
             "bytes -1-3/9",
         ] {
             assert_eq!(part(bad), None, "{bad}");

@@ -477,6 +477,7 @@ async fn a_file_that_is_all_there_is_finished_by_whoever_comes() {
     );
     first.write_all(head.as_bytes()).await.unwrap();
     first.write_all(&file).await.unwrap();
+    first.flush().await.unwrap();
     let mut answer = Vec::new();
     first.read_to_end(&mut answer).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();
@@ -491,6 +492,10 @@ async fn a_file_that_is_all_there_is_finished_by_whoever_comes() {
     for sent in senders.join_all().await {
         sent.unwrap();
     }
+    let mut there = Vec::new();
+    let client = in_parts(&realm, addr);
+    let length = client.download(&path, Digest::of(&file), 600_000, &mut there);
+    assert_eq!(length.await.unwrap(), 600_000);
     running.stop().await;
 }
 

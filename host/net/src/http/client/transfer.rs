@@ -56,7 +56,7 @@ impl Patience {
 
     /// Waits before the next attempt, or gives `error` back.
     async fn wait(&mut self, error: HttpError) -> Result<(), HttpError> {
-        if !error.is_transient() || self.left == 0 {
+        if !error.is_transient_for_transfers() || self.left == 0 {
             return Err(error);
         }
         self.left -= 1;
@@ -283,6 +283,8 @@ impl Client {
                 let from = match offset {
                     Some(offset) => offset,
                     None => match self.offset(path).await? {
+                        // What is longer than the file is something else.
+                        Some(offset) if offset > source.length => 0,
                         Some(offset) => offset,
                         None => return Ok((0, source.length)),
                     },
@@ -354,13 +356,13 @@ impl Client {
         offset: u64,
     ) -> Result<u64, HttpError> {
         let total = source.length;
-        let end = total.min(offset + self.pool.limits.range_bytes);
-        let (bytes, range) = if offset < total {
+        let (end, bytes, range) = if offset < total {
+            let end = total.min(offset + self.pool.limits.range_bytes);
             let bytes = source.read(offset, end - offset).await?;
-            (bytes, format!("bytes {offset}-{}/{total}", end - 1))
+            (end, bytes, format!("bytes {offset}-{}/{total}", end - 1))
         } else {
             // All is there, but whoever sent the last of it has not finished it, or never will.
-            (Bytes::new(), format!("bytes */{total}"))
+            (total, Bytes::new(), format!("bytes */{total}"))
         };
         let request = self
             .pool
