@@ -15,9 +15,7 @@ use super::Turn;
 use crate::Coordinator;
 use crate::job::Lane;
 use crate::node::{Ahead, Node, NodeIndex};
-use crate::queue::{
-    BURST_MICROS, CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, TURN_TASKS, order_of_turn,
-};
+use crate::queue::{CANDIDATES_MAX, CANDIDATES_MORE_MAX, Candidate, TURN_TASKS, order_of_turn};
 use crate::shape::{Group, GroupIndex, IdleAt, ShapeIndex};
 use crate::time::Timer;
 
@@ -129,9 +127,6 @@ impl Coordinator {
         let Some(least) = least else {
             return Look::Nothing;
         };
-        // Who cannot be served stands still, and is none to compare with.
-        let claim = self.owners.time[priority as usize].saturating_sub(BURST_MICROS);
-        let least = least.max(claim);
         let more = queues.clone().any(|queue| queue.len() > look);
         let mut best: Vec<Candidate> = queues
             .flat_map(|queue| queue.candidates(&self.owners, priority, least, look))
