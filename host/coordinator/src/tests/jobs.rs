@@ -445,13 +445,11 @@ async fn stored_input_sets_are_told_in_full() {
 
 /// The admin, sending in parts of 64 KiB.
 fn in_parts(realm: &Path, addr: SocketAddr) -> Client {
-    let own = hearth_identity::RealmDir::open(realm).unwrap();
-    let own = own.admin_tls(unix_now()).unwrap();
     let limits = ClientLimits {
         range_bytes: 64 << 10,
         ..ClientLimits::default()
     };
-    Client::tls(endpoint(addr), client_tls(realm, own), Alpn::Http, limits)
+    admin_with(realm, addr, limits)
 }
 
 /// Somebody sent the last byte and died, or the coordinator did, before the file was finished.
@@ -466,9 +464,7 @@ async fn a_file_that_is_all_there_is_finished_by_whoever_comes() {
     let file: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();
     let path = format!("/v1/blobs/{}", Digest::of(&file));
     // To this sender it is a byte longer, so nobody finishes it.
-    let own = hearth_identity::RealmDir::open(&realm).unwrap();
-    let tls = client_tls(&realm, own.admin_tls(unix_now()).unwrap());
-    let mut first = connect(&endpoint(addr), &tls, Alpn::Http, WAIT)
+    let mut first = connect(&endpoint(addr), &admin_tls(&realm), Alpn::Http, WAIT)
         .await
         .unwrap();
     let head = format!(
@@ -509,10 +505,7 @@ async fn one_file_is_sent_by_many_at_once_and_a_slow_one_holds_nobody_up() {
     let addr = running.addr();
     // The same sender, from another connection, that stops after one byte.
     let (set, file) = input_set(&[b"one".to_vec(), b"two".to_vec()]);
-    let own = hearth_identity::RealmDir::open(&realm).unwrap();
-    let own = own.admin_tls(crate::clock::unix_now()).unwrap();
-    let tls = client_tls(&realm, own);
-    let mut slow = connect(&endpoint(addr), &tls, Alpn::Http, WAIT)
+    let mut slow = connect(&endpoint(addr), &admin_tls(&realm), Alpn::Http, WAIT)
         .await
         .unwrap();
     let head = format!(

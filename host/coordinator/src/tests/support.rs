@@ -136,14 +136,18 @@ pub(super) fn client_tls(realm: &Path, own: TlsIdentity) -> ClientTls {
     ClientTls::new(verifier, Some(&identity)).unwrap()
 }
 
+pub(super) fn admin_tls(realm: &Path) -> ClientTls {
+    let own = RealmDir::open(realm).unwrap().admin_tls(unix_now());
+    client_tls(realm, own.unwrap())
+}
+
 /// The owner's client.
 pub(super) fn admin(realm: &Path, addr: SocketAddr) -> Client {
-    let own = RealmDir::open(realm)
-        .unwrap()
-        .admin_tls(unix_now())
-        .unwrap();
-    let tls = client_tls(realm, own);
-    Client::tls(endpoint(addr), tls, Alpn::Http, ClientLimits::default())
+    admin_with(realm, addr, ClientLimits::default())
+}
+
+pub(super) fn admin_with(realm: &Path, addr: SocketAddr, limits: ClientLimits) -> Client {
+    Client::tls(endpoint(addr), admin_tls(realm), Alpn::Http, limits)
 }
 
 /// The client of somebody who joined.
