@@ -186,6 +186,7 @@ pub(super) async fn raw_as(
         .await
         .unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
     // The server may end the connection without the last courtesy of TLS.
     let _ = timeout(WAIT, stream.read_to_end(&mut answer))
