@@ -162,6 +162,7 @@ pub(crate) struct Attempt {
     pub(crate) engine: Option<EngineId>,
     pub(crate) purpose: Purpose,
     pub(crate) state: AttemptState,
+    /// When it was first leased, whatever came then.
     pub(crate) granted_at: u64,
     /// When its lease ends, and since when that stands still.
     pub(crate) ends: u64,

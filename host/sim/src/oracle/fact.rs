@@ -138,7 +138,6 @@ impl Oracle {
                     self.due.park(session, *attempt, pause);
                     let at = self.at;
                     if let Some(attempt) = self.attempts.get_mut(attempt) {
-                        attempt.granted_at = at;
                         let since = attempt.parked_at.take();
                         attempt.ends += since.map_or(0, |since| at - since);
                         attempt.parked_at = pause.then_some(at);
@@ -307,7 +306,6 @@ impl Oracle {
                 let lease = lease.map_or(0, |job| job.spec.options.lease_millis);
                 if let Some(attempt) = self.attempts.get_mut(&id) {
                     attempt.state = AttemptState::Live;
-                    attempt.granted_at = at;
                     attempt.parked_at = None;
                 }
                 if attempt.ends > at {
