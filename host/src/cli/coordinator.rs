@@ -9,6 +9,7 @@ use std::time::Duration;
 use hearth_coordinator::{CoordinatorConfig, CoordinatorError, LocalHostConfig, PlainListener};
 use hearth_identity::RealmDir;
 use hearth_node::{Mode, NodeConfig};
+use hearth_store::StoreError;
 use serde_json::json;
 
 use super::args::{CoordinatorArgs, Global, LocalNodeArgs};
@@ -73,6 +74,7 @@ pub(crate) async fn run(
 /// Why a coordinator ended, as a command's end.
 fn ended(error: CoordinatorError) -> Failure {
     use std::io::ErrorKind;
+    let message = format!("coordinator: {error}");
     let (kind, next) = match &error {
         _ if error.is_in_use() => (
             Kind::Rejected,
@@ -109,12 +111,30 @@ fn ended(error: CoordinatorError) -> Failure {
             Kind::Failed,
             "start the version of hearth that wrote it, or restore the realm's directory from a copy",
         ),
-        _ => (
-            Kind::Failed,
-            "HEARTH_LOG=debug shows more; report it if that does not explain it",
-        ),
+        CoordinatorError::Store(StoreError::Io { source, .. }) => match source.kind() {
+            ErrorKind::ReadOnlyFilesystem => (
+                Kind::Failed,
+                "nothing acknowledged is lost: see in the system's log (`dmesg`) why that disk can only be \
+                 read, make it writable, and start again",
+            ),
+            ErrorKind::PermissionDenied => (
+                Kind::Rejected,
+                "give the user who runs this the right to read and write all of the realm's folder, and \
+                 start again",
+            ),
+            _ => (
+                Kind::Failed,
+                "nothing acknowledged is lost by that: see what the system's log (`dmesg`) says of that disk, \
+                 and start again when it is well",
+            ),
+        },
+        CoordinatorError::Store(StoreError::RecordTooLarge { .. } | StoreError::Position(_)) => {
+            return Failure::failed(message);
+        }
+        CoordinatorError::Store(_) => (Kind::Failed, "do as it says, and start again"),
+        _ => return Failure::failed(message),
     };
-    Failure::new(kind, format!("coordinator: {error}")).next(next)
+    Failure::new(kind, message).next(next)
 }
 
 fn configuration(
@@ -194,4 +214,47 @@ pub(crate) async fn local_node(args: &LocalNodeArgs) -> Result<(), Failure> {
 /// A stream of our own from a standard descriptor that the parent made a socket.
 pub(crate) fn inherited(fd: std::os::fd::BorrowedFd<'_>) -> std::io::Result<UnixStream> {
     Ok(UnixStream::from(fd.try_clone_to_owned()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_told_with_what_to_do() {
+        let of = |kind: io::ErrorKind| {
+            ended(CoordinatorError::Store(StoreError::Io {
+                action: "writing",
+                path: PathBuf::from("data/journal/1.journal"),
+                source: kind.into(),
+            }))
+        };
+        let read_only = of(io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(read_only.kind(), Kind::Failed);
+        let told = read_only.to_string();
+        assert!(
+            told.contains("data/journal/1.journal") && told.contains("make it writable"),
+            "{told}"
+        );
+        let denied = of(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.kind(), Kind::Rejected);
+        assert!(
+            denied.to_string().contains("the right to read and write"),
+            "{denied}"
+        );
+        assert!(of(io::ErrorKind::Other).to_string().contains("dmesg"));
+    }
+
+    #[test]
+    fn only_what_is_our_fault_asks_for_a_report() {
+        let of = |error| ended(CoordinatorError::Store(error)).to_string();
+        assert!(of(StoreError::Position(7)).contains("report it"));
+        let poisoned = StoreError::Poisoned {
+            cause: "syncing".to_owned(),
+        };
+        assert!(!of(poisoned).contains("report it"));
+    }
 }
