@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::header::RANGE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use hearth_store::{BlobFile, StoreError};
 use hearth_wire::{Body, JobId, Outcome, Output, TaskId, TaskIndex};
 
 use super::extract::{Named, Path};
@@ -42,7 +44,15 @@ pub(super) async fn get(
         Body::Inline(bytes) => Ok(content::of_bytes(&headers, bytes, &output.media_type)),
         Body::Blob(blob) => {
             let store = shell.blobs.clone();
-            let file = blocking(move || store.open_blob(&blob.digest)).await??;
+            let whole = !headers.contains_key(RANGE);
+            let file = blocking(move || -> Result<BlobFile, StoreError> {
+                if whole {
+                    // Whoever asks for a part has to check the whole of what they put together.
+                    store.verify(&blob.digest)?;
+                }
+                store.open_blob(&blob.digest)
+            });
+            let file = file.await?.map_err(|error| unreadable(task, &error))?;
             Ok(content::of_file(
                 &headers,
                 file,
@@ -52,6 +62,16 @@ pub(super) async fn get(
             ))
         }
     }
+}
+
+/// The result stands, and its bytes are not what they were.
+fn unreadable(task: TaskId, error: &StoreError) -> Problem {
+    Problem::operator(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "output-unreadable",
+        format!("the output of {task} cannot be read: {error}"),
+        "the operator has to put that file back from a backup, or its owner submits the task again",
+    )
 }
 
 fn no_output(task: TaskId) -> Problem {

@@ -410,3 +410,45 @@ async fn a_report_that_outlived_its_output_is_answered() {
     assert_eq!(closed(&owner, job.job).await.counts.settled, 1);
     running.stop().await;
 }
+
+/// What is given out as an output is the bytes that the result names, or an error that names the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_output_is_refused_and_its_file_named() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let joined = join(&owner, running.addr(), Role::Node, "node", dir.path()).await;
+    let client = member(&realm, running.addr(), &joined);
+    let mut node = FakeNode::working(&realm, running.addr(), joined, 1, Vec::new()).await;
+    let job = quick_job(&realm, &owner, &[b"one".to_vec()]).await.job;
+    let lease = node.leases().await.remove(0);
+    finish(&mut node, &client, &lease, output(1)).await;
+    assert_eq!(closed(&owner, job).await.counts.settled, 1);
+    assert_eq!(output_of(&owner, job, 0).await, Some(output(1)));
+    let path = file(&realm, "blobs", &Digest::of(&output(1)));
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut flipped = output(1);
+    flipped[4_000] ^= 1;
+    let harms = [
+        Some(flipped),
+        // Another file in its place, longer and shorter.
+        Some(vec![7; 9_000]),
+        Some(output(1)[..4_999].to_vec()),
+        Some(Vec::new()),
+        None,
+    ];
+    for harm in harms {
+        match &harm {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let asked = format!("/v1/jobs/{job}/tasks/0/output");
+        let error = owner.get_bytes(&asked, 100_000).await.unwrap_err();
+        assert_eq!(code(&error), "output-unreadable", "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    std::fs::write(&path, output(1)).unwrap();
+    assert_eq!(output_of(&owner, job, 0).await, Some(output(1)));
+    running.stop().await;
+}
