@@ -67,6 +67,9 @@ impl ClientError {
     }
 }
 
+/// Jobs in one list: as many as a coordinator gives at once.
+pub const JOBS_LISTED: usize = 1_000;
+
 /// Who a client is: what a realm directory holds.
 #[derive(Debug)]
 pub struct ClientIdentity {
@@ -289,13 +292,14 @@ impl Client {
             .await?)
     }
 
-    /// All jobs, the newest first.
+    /// Jobs, the newest first; [`JOBS_LISTED`] at most.
     ///
     /// # Errors
     ///
     /// When the request fails.
     pub async fn jobs(&self) -> Result<JobList, ClientError> {
-        Ok(self.http.get_json("/v1/jobs").await?)
+        let path = format!("/v1/jobs?limit={JOBS_LISTED}");
+        Ok(self.http.get_json(&path).await?)
     }
 
     /// A page of results, from task `from`.

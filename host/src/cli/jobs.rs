@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth::client::{Client, ClientError, ClientIdentity};
+use hearth::client::{Client, ClientError, ClientIdentity, JOBS_LISTED};
 use hearth::outbox::Work;
 use hearth_net::http::client::{HttpError, UploadSource};
 use hearth_wire::api::{
     JobAccepted, JobState, JobStatus, OutputEncoding, ProcessingResult, SubmitJob, TaskState,
 };
 use hearth_wire::{
-    InputSetWriter, JobId, JobOptions, Placement, Priority, Release, TaskIndex, TrustPolicy,
+    Digest, InputSetWriter, JobId, JobOptions, Placement, Priority, Release, TaskIndex, TrustPolicy,
 };
 use indicatif::ProgressBar;
 
@@ -184,6 +184,11 @@ pub(crate) async fn submit(
 
 pub(crate) async fn jobs(global: &Global, output: Output) -> Result<(), Failure> {
     let list = client(global).await?.jobs().await.map_err(failure)?;
+    if list.jobs.len() >= JOBS_LISTED {
+        output.note(format!(
+            "only the newest {JOBS_LISTED} jobs are listed; `hearth results JOB` knows the others"
+        ));
+    }
     let rows = list
         .jobs
         .iter()
@@ -432,14 +437,28 @@ pub(crate) async fn bytes(
     }
     match (&result.result.output, metadata.encoding) {
         (Some(text), OutputEncoding::Utf8) => Ok(Some(text.clone().into_bytes())),
-        _ => Ok(Some(
-            client
-                .output(job, TaskIndex(result.index))
-                .await
-                .map_err(failure)?
-                .to_vec(),
-        )),
+        _ => {
+            let output = client.output(job, TaskIndex(result.index)).await;
+            let output = output.map_err(failure)?;
+            right(job, result, &output)?;
+            Ok(Some(output.to_vec()))
+        }
     }
+}
+
+/// An output that was fetched must be the one that its result names.
+fn right(job: JobId, result: &ProcessingResult, output: &[u8]) -> Result<(), Failure> {
+    let named = result.result.metadata.output_digest;
+    let came = Digest::of(output);
+    if named.is_none_or(|named| named == came) {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "the output of {job}/{} is not the one that its result names: {} bytes with SHA-256 {came} came",
+        result.index,
+        output.len()
+    ))
+    .next("the operator has to look through the coordinator's files"))
 }
 
 /// Saves one output and gives the file's path.
