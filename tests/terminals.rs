@@ -1,7 +1,9 @@
 //! Where words go: what must not be lost on standard output, and what must not reach a terminal.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use hearth_identity::{RealmDir, SigningKey};
 use hearth_wire::envelope::Domain;
@@ -64,6 +66,31 @@ fn a_reader_that_had_enough_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
         assert!(said.is_empty(), "{args:?}: {said}");
     }
+}
+
+/// Whoever reads may stand still for a while: what comes then is not put off by as much again, let alone by
+/// a multiple of it.
+#[test]
+fn a_reader_that_stood_still_gets_the_rest_at_once() {
+    const STILL: Duration = Duration::from_secs(6);
+    let realm = Realm::start();
+    // More than a pipe holds.
+    let text =
+        "the keeper of the lamp counts the nights of the year and trims its wick. ".repeat(4);
+    let lines = realm.file("lines", &format!("{text}\n").repeat(300));
+    let component = guest("keywords");
+    let args = ["run", component.to_str().unwrap(), "--lines", &lines];
+    let mut command = realm.command(&args);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    std::thread::sleep(STILL);
+    let begun = Instant::now();
+    assert_eq!(out.lines().map(Result::unwrap).count(), 299);
+    assert!(child.wait().unwrap().success());
+    assert!(begun.elapsed() < 2 * STILL, "{:?}", begun.elapsed());
 }
 
 /// Neither the coordinator's nor the node's words are worth its life.

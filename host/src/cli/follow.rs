@@ -66,6 +66,9 @@ impl<'client> Follower<'client> {
 
     /// One look: gives out what is new, and how the job stands. A result counts as given out when
     /// `each` has returned.
+    ///
+    /// Only what the coordinator takes counts for how late it is asked again: whoever reads the results may
+    /// stand still as long as they like.
     pub(crate) async fn look(
         &mut self,
         mut each: impl AsyncFnMut(&ProcessingResult) -> Result<(), Failure>,
@@ -75,27 +78,32 @@ impl<'client> Follower<'client> {
         self.rest = self.pause;
         self.pause = LOOK.min(self.pause * 2);
         let status = self.client.job(self.job, None).await.map_err(failure)?;
+        let mut asked = begun.elapsed();
         let counts = &status.counts;
         let ended = counts.settled + counts.failed + counts.cancelled + counts.expired;
         if ended != self.ended || status.state != JobState::Open {
-            self.read(&mut each).await?;
+            asked += self.read(&mut each).await?;
             self.ended = ended;
         }
-        self.rest = self.rest.max(begun.elapsed() * REST);
+        self.rest = self.rest.max(asked * REST);
         Ok(status)
     }
 
+    /// Gives out what is new, and how long its pages took to come.
     async fn read(
         &mut self,
         each: &mut impl AsyncFnMut(&ProcessingResult) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Duration, Failure> {
+        let mut asked = Duration::ZERO;
         let mut from = self.missing.first().copied();
         while let Some(start) = from {
+            let begun = Instant::now();
             let page = self
                 .client
                 .results(self.job, start)
                 .await
                 .map_err(failure)?;
+            asked += begun.elapsed();
             for result in &page.results {
                 if result.state.is_terminal() && self.missing.contains(&result.index) {
                     each(result).await?;
@@ -106,6 +114,6 @@ impl<'client> Follower<'client> {
                 .next
                 .and_then(|next| self.missing.range(next..).next().copied());
         }
-        Ok(())
+        Ok(asked)
     }
 }
