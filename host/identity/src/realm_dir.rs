@@ -70,7 +70,8 @@ pub struct RealmDir {
 impl RealmDir {
     /// Whether a directory holds a realm.
     pub fn exists(path: &Path) -> bool {
-        path.join(CONFIG).exists()
+        // Where one may not look, opening it says so.
+        path.join(CONFIG).try_exists().unwrap_or(true)
     }
 
     /// Opens a realm.

@@ -122,6 +122,10 @@ fn ended(error: CoordinatorError) -> Failure {
                 "give the user who runs this the right to read and write all of the realm's folder, and \
                  start again",
             ),
+            ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => (
+                Kind::Rejected,
+                "something of another kind is there: move it away, and start again",
+            ),
             _ => (
                 Kind::Failed,
                 "nothing acknowledged is lost by that: see what the system's log (`dmesg`) says of that disk, \
