@@ -184,7 +184,8 @@ impl<'a> Session<'a> {
             _ => return protocol("the first message must be Hello").into(),
         };
         let greeted = match hello::greet(shell, &member, hello) {
-            Ok(greeted) => greeted,
+            Ok(Some(greeted)) => greeted,
+            Ok(None) => return be_refused(shell, sender, receiver).await,
             Err(refusal) => return refusal.into(),
         };
         let connected = Arc::clone(&greeted.connected);
@@ -266,17 +267,6 @@ impl<'a> Session<'a> {
             .await
     }
 
-    fn welcome(&self, epoch: Epoch, unwanted: Vec<AttemptId>) -> CoordinatorMessage {
-        CoordinatorMessage::Welcome(Welcome {
-            epoch,
-            heartbeat_millis: limits::HEARTBEAT_MILLIS as u32,
-            idle_heartbeat_millis: limits::IDLE_HEARTBEAT_MILLIS as u32,
-            silence_millis: limits::SILENCE_MILLIS as u32,
-            policy: self.shell.trusted().policy.bundle_bytes(),
-            unwanted,
-        })
-    }
-
     /// The realm's policy changed: a node that is shut out now goes, everybody else hears of it by
     /// a second `Welcome`, which changes nothing else.
     async fn tell_policy(&mut self) -> Result<(), End> {
@@ -287,7 +277,7 @@ impl<'a> Session<'a> {
         if !self.welcomed {
             return Ok(());
         }
-        let message = self.welcome(self.shell.epoch, Vec::new());
+        let message = welcome(self.shell, self.shell.epoch, Vec::new());
         say(self.sender, &message).await?;
         // Others judge for themselves; the local host leaves it to us.
         let stopped = match self.inbound.is_local() {
@@ -305,7 +295,7 @@ impl<'a> Session<'a> {
         let message = match command {
             Command::Welcome { epoch, unwanted } => {
                 self.welcomed = true;
-                self.welcome(epoch, unwanted)
+                welcome(self.shell, epoch, unwanted)
             }
             Command::Grant { leases, seq } => {
                 return self
@@ -321,6 +311,30 @@ impl<'a> Session<'a> {
             Command::Close(refusal) => return Err(refusal.into()),
         };
         say(self.sender, &message).await
+    }
+}
+
+/// Waits until a node that has seen a newer life of this realm has refused us: the welcome tells it whom it
+/// met. Core hears nothing of it, or it would lease to a node that takes no work, and each lease that is lost
+/// with such a session is counted against its task.
+async fn be_refused(shell: &Shell, sender: &ToNode, receiver: &mut FromNode) -> End {
+    let message = welcome(shell, shell.epoch, Vec::new());
+    if let Err(end) = say(sender, &message).await {
+        return end;
+    }
+    let mut shutdown = shell.shutdown.clone();
+    let limit = tokio::time::sleep(Duration::from_millis(limits::ESTABLISH_MILLIS));
+    let gone = async {
+        loop {
+            if let Err(error) = receiver.recv().await {
+                return error;
+            }
+        }
+    };
+    tokio::select! {
+        error = gone => End::Socket(error),
+        () = limit => End::Refused(protocol("the node has seen a newer epoch and does not leave")),
+        () = shutdown.requested() => End::Refused(Refusal::ShuttingDown),
     }
 }
 
@@ -397,6 +411,17 @@ async fn asked(ending: &mut watch::Receiver<Option<Refusal>>) -> Refusal {
         Err(_) => None,
     };
     reason.unwrap_or(Refusal::ShuttingDown)
+}
+
+fn welcome(shell: &Shell, epoch: Epoch, unwanted: Vec<AttemptId>) -> CoordinatorMessage {
+    CoordinatorMessage::Welcome(Welcome {
+        epoch,
+        heartbeat_millis: limits::HEARTBEAT_MILLIS as u32,
+        idle_heartbeat_millis: limits::IDLE_HEARTBEAT_MILLIS as u32,
+        silence_millis: limits::SILENCE_MILLIS as u32,
+        policy: shell.trusted().policy.bundle_bytes(),
+        unwanted,
+    })
 }
 
 /// Sends, waiting while the node reads; one that does not read ends the session.

@@ -27,8 +27,13 @@ pub(super) struct Greeted {
     pub(super) engine: EngineId,
 }
 
-/// Checks a hello and takes the node in.
-pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result<Greeted, Refusal> {
+/// Checks a hello and takes the node in; `None` for one that will refuse us, because it has seen a newer
+/// life of this realm.
+pub(super) fn greet(
+    shell: &Arc<Shell>,
+    member: &Member,
+    hello: Hello,
+) -> Result<Option<Greeted>, Refusal> {
     check(&hello)?;
     let node = member.node();
     let (kind, key) = match member {
@@ -70,6 +75,9 @@ pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result
             "a node has seen a newer coordinator: is this directory an old copy?"
         );
     }
+    if newer {
+        return Ok(None);
+    }
     let session = shell.next_session();
     let connected = shell
         .connections
@@ -91,12 +99,12 @@ pub(super) fn greet(shell: &Arc<Shell>, member: &Member, hello: Hello) -> Result
         profile,
         held: hello.held,
     };
-    Ok(Greeted {
+    Ok(Some(Greeted {
         connected,
         commands,
         join: Action::Join(event, outbox),
         engine,
-    })
+    }))
 }
 
 fn check(hello: &Hello) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hearth_wire::api::{Health, JobState};
 use hearth_wire::message::{CoordinatorMessage, Hello, NodeMessage};
-use hearth_wire::{JobOptions, Role};
+use hearth_wire::{Epoch, JobOptions, Role};
 
 use super::support::*;
 use crate::CoordinatorError;
@@ -264,6 +264,44 @@ async fn a_silent_node_loses_its_leases_to_another() {
     assert!(started.elapsed() < Duration::from_secs(5));
     running.stop().await;
     worker.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_seen_a_newer_epoch_gets_a_welcome_and_no_lease() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
+    let job = quick_job(&realm, &owner, &[b"one".to_vec()]).await.job;
+    for _ in 0..2 {
+        let own = hearth_identity::NodeDir::open(joined.path()).unwrap();
+        let mut node = FakeNode::connect(&realm, running.addr(), own)
+            .await
+            .unwrap();
+        let said = Hello {
+            seen_epoch: Epoch {
+                counter: u64::MAX,
+                incarnation: 1,
+            },
+            ..hello("attic", 1)
+        };
+        node.say(NodeMessage::Hello(said)).await;
+        // From it a real node sees whom it met, and leaves. One that stays hears nothing more.
+        assert!(matches!(
+            node.next().await,
+            Ok(CoordinatorMessage::Welcome(_))
+        ));
+        let next = node.next().await;
+        assert!(next.is_err(), "{next:?}");
+        let waits = status(&owner, job).await;
+        assert_eq!((waits.counts.queued, waits.retries), (1, 0));
+    }
+    let own = hearth_identity::NodeDir::open(joined.path()).unwrap();
+    let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+    assert_eq!(node.leases().await.len(), 1);
+    assert_eq!(status(&owner, job).await.retries, 0, "this is its first");
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
