@@ -14,6 +14,7 @@ mod accept;
 mod api;
 mod bucket;
 mod clock;
+mod components;
 mod config;
 mod driver;
 mod enrol;

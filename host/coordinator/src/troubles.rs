@@ -8,6 +8,7 @@ use hearth_store::StoreError;
 use hearth_wire::api::{Blame, ErrorBody};
 use hearth_wire::{Digest, Epoch, JobId, NodeId, ReleaseId};
 
+use crate::components::Looks;
 use crate::inputs::InputError;
 use crate::releases::ReleaseProblem;
 use crate::shell::FactsError;
@@ -28,6 +29,8 @@ pub(crate) struct Troubles {
     local: Mutex<Option<ErrorBody>>,
     /// Files that were found damaged and are needed. The journal stands under no digest.
     damaged: Mutex<BTreeMap<Digest, ErrorBody>>,
+    /// Looks at components that nodes could not use.
+    pub(crate) looks: Looks,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,18 @@ impl Troubles {
         ))
     }
 
+    /// Why a job's facts cannot be had. A file that is gone because it was damaged is told as such.
+    pub(crate) fn of_facts(&self, error: &FactsError, data: &Path) -> ErrorBody {
+        let gone = match error {
+            FactsError::Release(ReleaseProblem::Store(StoreError::NotFound(digest)))
+            | FactsError::Inputs(InputError::Store(StoreError::NotFound(digest)))
+            | FactsError::Component(StoreError::NotFound(digest)) => Some(digest),
+            _ => None,
+        };
+        let damaged = gone.and_then(|digest| lock(&self.damaged).get(digest).cloned());
+        damaged.unwrap_or_else(|| unreadable(error, data))
+    }
+
     /// A file that is needed was found damaged.
     pub(crate) fn is_damaged(&self, digest: Digest, trouble: ErrorBody) {
         let mut damaged = lock(&self.damaged);
@@ -155,7 +170,7 @@ const RESTORE: &str = "put the file back from a backup, and the job goes on by i
                        job and submit it again";
 
 /// What a job's facts could not be had for.
-pub(crate) fn unreadable(error: &FactsError, data: &Path) -> ErrorBody {
+fn unreadable(error: &FactsError, data: &Path) -> ErrorBody {
     let missing = |what: &str, folder: &str, digest: &Digest| {
         let code = format!("{what}-missing");
         let file = data.join(folder);
@@ -257,6 +272,20 @@ mod tests {
         assert_eq!(code(3, other), None);
         assert_eq!(troubles.can_read(JobId(1)), BTreeSet::from([node]));
         assert_eq!(code(2, release), None);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_because_it_was_damaged_is_told_as_such() {
+        let troubles = Troubles::default();
+        let digest = Digest::of(b"a component");
+        let error = FactsError::Component(StoreError::NotFound(digest));
+        let told = |troubles: &Troubles| troubles.of_facts(&error, Path::new("data")).code;
+        assert_eq!(told(&troubles), "component-missing");
+        let trouble = operator("file-damaged", "bad".to_owned(), RESTORE.to_owned());
+        troubles.is_damaged(digest, trouble);
+        assert_eq!(told(&troubles), "file-damaged");
+        troubles.forget_damaged(|_| false);
+        assert_eq!(told(&troubles), "component-missing");
     }
 
     #[test]

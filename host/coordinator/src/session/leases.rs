@@ -14,7 +14,6 @@ use hearth_wire::{
 use super::inbound::Inbound;
 use super::{End, ToNode, say};
 use crate::shell::{JobFacts, Shell};
-use crate::troubles;
 
 /// Encoded leases in one message, well below a frame.
 const LEASE_MESSAGE_BYTES: usize = 256 << 10;
@@ -145,7 +144,7 @@ async fn leasable(shell: &Shell, job: JobId, node: NodeId) -> Result<JobFacts, I
     let facts = match shell.readable_facts(job).await {
         Ok(facts) => facts,
         Err(error) => {
-            let trouble = troubles::unreadable(&error, &shell.dir.data_dir());
+            let trouble = shell.troubles.of_facts(&error, &shell.dir.data_dir());
             let text = trouble.to_string();
             let release = {
                 let state = shell.views.read();
@@ -224,13 +223,14 @@ fn fill_one(shell: &Shell, grant: &Grant, facts: &JobFacts) -> Option<Lease> {
         let read = read.inspect_err(
             |error| tracing::error!(task = %grant.task, %error, "cannot read an input"),
         );
-        let bytes = read.ok()?;
         // A file that has become shorter reads without an error; the node would be blamed for it.
-        if Digest::of(&bytes) != digest {
+        let sound = read.ok().filter(|bytes| Digest::of(bytes) == digest);
+        if sound.is_none() {
             tracing::error!(task = %grant.task, "an input is damaged");
-            return None;
+            // It was whole when it was opened. Opened again it is not, and its job waits for it.
+            shell.inputs.forget(&facts.set.index.root);
         }
-        InputSource::Inline(bytes)
+        InputSource::Inline(sound?)
     } else {
         InputSource::Stored { len: length.into() }
     };

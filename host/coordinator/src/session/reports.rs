@@ -1,12 +1,16 @@
 //! What is checked of a report before core hears of it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use hearth_core::ReportIn;
 use hearth_identity::{accept_local_reports, verify_reports};
+use hearth_wire::api::ErrorBody;
 use hearth_wire::message::{Refusal, Report, ReportBatch};
-use hearth_wire::{EngineId, Inconclusive, JobId, Outcome, TaskLimits, limits};
+use hearth_wire::{
+    AttemptId, EngineId, Inconclusive, JobId, NodeId, Outcome, TaskId, TaskLimits, limits,
+};
 
 use super::{Member, protocol};
 use crate::outcome::{self, Unfit};
@@ -31,11 +35,13 @@ pub(super) async fn check(
         Ok(reports) => reports.into_inner(),
         Err(error) => return Err(refuse(shell, error)),
     };
+    let node = member.node();
     let mut jobs: BTreeMap<JobId, Option<JobFacts>> = BTreeMap::new();
+    let mut troubles: BTreeMap<JobId, Option<ErrorBody>> = BTreeMap::new();
     let mut checked = Vec::with_capacity(reports.len());
     for report in reports {
         let job = report.task.job;
-        if let std::collections::btree_map::Entry::Vacant(place) = jobs.entry(job) {
+        if let Entry::Vacant(place) = jobs.entry(job) {
             // A job that is forgotten or never was: core answers its attempts as unknown.
             place.insert(shell.job_facts(job).await.ok());
         }
@@ -55,23 +61,45 @@ pub(super) async fn check(
                 return Err(refuse(shell, format!("report of {attempt}: {problem}")));
             }
         }
-        if let Some(facts) = facts
-            && matches!(
-                &report.outcome,
-                Outcome::Inconclusive(Inconclusive::Declined(_))
-            )
-        {
-            shell.held.declined(facts.release_id, member.node());
+        let (attempt, task) = (report.attempt, report.task);
+        let mut outcome = removed.unwrap_or(report.outcome);
+        if let Some(facts) = facts {
+            if did_not_begin(&outcome, report.fuel_used) && has(shell, node, attempt, task) {
+                if let Entry::Vacant(place) = troubles.entry(job) {
+                    place.insert(shell.trouble_of_component(job, facts, node).await);
+                }
+                if let Some(trouble) = troubles.get(&job).and_then(Option::as_ref) {
+                    // Our own fault: counted against nobody, as where it is met before a lease leaves.
+                    let text = trouble.to_string();
+                    outcome = Outcome::Inconclusive(Inconclusive::Declined(text));
+                }
+            }
+            if matches!(&outcome, Outcome::Inconclusive(Inconclusive::Declined(_))) {
+                shell.held.declined(facts.release_id, node);
+            }
         }
         checked.push(ReportIn {
-            attempt: report.attempt,
-            task: report.task,
-            outcome: removed.unwrap_or(report.outcome),
+            attempt,
+            task,
+            outcome,
             fuel_used: report.fuel_used,
             run_micros: report.run_micros,
         });
     }
     Ok(checked)
+}
+
+/// Whether a node says that its own machine, or ours, kept it from running anything: so it reports a
+/// component that it could not have.
+fn did_not_begin(outcome: &Outcome, fuel_used: u64) -> bool {
+    let fault = matches!(outcome, Outcome::Inconclusive(Inconclusive::HostFault(_)));
+    fault && fuel_used == 0
+}
+
+/// Whether a node has this lease: nobody else makes us read a file.
+fn has(shell: &Shell, node: NodeId, attempt: AttemptId, task: TaskId) -> bool {
+    let live = shell.views.read().live(attempt);
+    live.is_some_and(|live| live.node == node && live.task == task)
 }
 
 fn refuse(shell: &Shell, problem: impl ToString) -> Refusal {

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hearth_identity::NodeDir;
 use hearth_net::http::Client;
-use hearth_wire::api::{Health, Scrub};
-use hearth_wire::{Digest, JobOptions};
+use hearth_wire::api::{Health, JobState, Scrub};
+use hearth_wire::message::{Lease, Refusal};
+use hearth_wire::{Digest, Inconclusive, JobOptions, Outcome, Role};
 use tokio::time::timeout;
 
 use super::support::*;
@@ -86,6 +88,101 @@ async fn damage_is_told_by_name_and_mended_by_an_upload() {
     scrub_when(&owner, |scrub| scrub.damaged.is_empty()).await;
     let health: Health = owner.get_json("/healthz").await.unwrap();
     assert_eq!(health.trouble, None);
+    running.stop().await;
+}
+
+/// Says of a lease what a node says that could not have the component.
+async fn could_not_begin(node: &FakeNode, lease: &Lease) {
+    let mut report = node.report(lease);
+    let text = "the server's copy is damaged".to_owned();
+    report.outcome = Outcome::Inconclusive(Inconclusive::HostFault(text));
+    (report.fuel_used, report.run_micros) = (0, 0);
+    node.send_reports(&[report]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_a_node_finds_damaged_is_waited_for_at_no_cost() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let release = publish(&realm, &owner).await;
+    let once = || JobOptions {
+        attempts_max: 1,
+        ..JobOptions::default()
+    };
+    let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
+    let own = NodeDir::open(joined.path()).unwrap();
+    let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+    // While the component is sound, a node that cannot begin is to blame itself.
+    let set = upload_inputs(&owner, &[b"one".to_vec()]).await;
+    let job = submit(&owner, release, set, once()).await.unwrap().job;
+    let lease = node.leases().await.remove(0);
+    could_not_begin(&node, &lease).await;
+    assert_eq!(closed(&owner, job).await.counts.failed, 1);
+    let set = upload_inputs(&owner, &[b"two".to_vec()]).await;
+    let job = submit(&owner, release, set, once()).await.unwrap().job;
+    let lease = node.leases().await.remove(0);
+    let component = file(&realm, "blobs", &Digest::of(COMPONENT));
+    flip(&component, 3);
+    could_not_begin(&node, &lease).await;
+    let waits = status_when(&owner, job, |status| status.trouble.is_some()).await;
+    let trouble = waits.trouble.unwrap();
+    assert_eq!(trouble.code, "file-damaged");
+    let name = component.to_str().unwrap();
+    assert!(trouble.message.contains(name), "{trouble}");
+    assert_eq!(waits.state, JobState::Open);
+    let waits = status_when(&owner, job, |status| status.counts.queued == 1).await;
+    assert_eq!(waits.counts.failed, 0);
+    assert!(!component.exists() && component.with_extension("bad").exists());
+    upload_component(&owner).await;
+    assert_eq!(node.refusal().await, Refusal::Rejoin);
+    let own = NodeDir::open(joined.path()).unwrap();
+    let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+    let lease = node.leases().await.remove(0);
+    let report = node.report(&lease);
+    node.send_reports(&[report]).await;
+    let ended = closed(&owner, job).await;
+    assert_eq!((ended.counts.settled, ended.trouble), (1, None));
+    running.stop().await;
+}
+
+/// Inputs were whole when they were opened, and are read again for each lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inputs_that_are_damaged_while_their_job_runs_are_waited_for() {
+    let dir = realm();
+    let realm = realm_path(&dir);
+    let running = Running::start(config(&realm)).await;
+    let owner = admin(&realm, running.addr());
+    let release = publish(&realm, &owner).await;
+    let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
+    let own = NodeDir::open(joined.path()).unwrap();
+    let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+    let set = upload_inputs(&owner, &[b"one".to_vec(), b"the second".to_vec()]).await;
+    let root = set.root;
+    let options = JobOptions {
+        attempts_max: 1,
+        ..JobOptions::default()
+    };
+    let job = submit(&owner, release, set, options).await.unwrap().job;
+    let lease = node.leases().await.remove(0);
+    let inputs = file(&realm, "inputs", &root);
+    let bytes = std::fs::read(&inputs).unwrap();
+    let second = bytes.windows(10).position(|at| at == b"the second");
+    flip(&inputs, second.unwrap());
+    let report = node.report(&lease);
+    node.send_reports(&[report]).await;
+    let waits = status_when(&owner, job, |status| status.trouble.is_some()).await;
+    assert_eq!(waits.trouble.unwrap().code, "work-unreadable");
+    assert_eq!((waits.state, waits.counts.failed), (JobState::Open, 0));
+    flip(&inputs, second.unwrap());
+    assert_eq!(node.refusal().await, Refusal::Rejoin);
+    let own = NodeDir::open(joined.path()).unwrap();
+    let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
+    let lease = node.leases().await.remove(0);
+    let report = node.report(&lease);
+    node.send_reports(&[report]).await;
+    assert_eq!(closed(&owner, job).await.counts.settled, 2);
     running.stop().await;
 }
 
