@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::Duration;
 
-use hearth_identity::{COORDINATOR_NAME, RealmDir};
+use hearth_identity::{COORDINATOR_NAME, DirError, PolicyState, RealmDir};
 use hearth_net::http::guard::HostPolicy;
 use hearth_net::listen::{ListenLimits, Listener};
 use hearth_net::shutdown::{Shutdown, ShutdownTrigger, shutdown};
@@ -190,8 +190,7 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         },
     )
     .map_err(CoordinatorError::Thread)?;
-    // A list of revocations that ended while we were away would stop every volunteer.
-    let policy = realm.refresh(unix_now())?;
+    let policy = policy_of(&realm)?;
     trust::warn_of_end(&policy, unix_now());
     let submissions = config.submissions_per_second;
     let shell = Arc::new(Shell {
@@ -247,6 +246,23 @@ async fn start(config: CoordinatorConfig, shutdown: Shutdown) -> Result<Running,
         index,
         _announcements: announcements,
     })
+}
+
+/// What the realm says. Its list of revocations is renewed if it is time, because one that ended while we
+/// were away would stop every volunteer. If that cannot be written, the one that is there stays, which shuts
+/// out the same, and it is tried again hourly: a full disk must not keep us from what can go on without.
+fn policy_of(realm: &RealmDir) -> Result<PolicyState, DirError> {
+    match realm.refresh(unix_now()) {
+        Err(error @ DirError::Io { .. }) => {
+            tracing::error!(
+                %error,
+                "the list of revocations cannot be renewed, and the one that is there stays: volunteers stop \
+                 when it ends"
+            );
+            realm.policy_state()
+        }
+        refreshed => refreshed,
+    }
 }
 
 /// The driver's thread: it writes files, which may block.

@@ -34,7 +34,6 @@ const ONLINE_KEY: &str = "online.key";
 const CA_KEY: &str = "ca.key";
 const CA: &str = "ca.pem";
 const COORDINATOR_KEY: &str = "coordinator.key";
-const COORDINATOR: &str = "coordinator.pem";
 const ADMIN_KEY: &str = "admin.key";
 const ADMIN: &str = "admin.pem";
 const AUTHOR_KEY: &str = "author.key";
@@ -169,7 +168,8 @@ impl RealmDir {
     }
 
     /// What the coordinator shows: a certificate made at this moment, for the names in `realm.toml`.
-    /// Called at each start and daily.
+    /// Called at each start and hourly. It is kept in memory alone: nobody would read it back, and a start
+    /// must not need room on a disk that is full.
     ///
     /// # Errors
     ///
@@ -183,10 +183,6 @@ impl RealmDir {
             ..
         } = &self.file;
         let certificate = authority.issue_coordinator(key.public(), name, dns_names, ips, now)?;
-        files::write(
-            &self.file(COORDINATOR),
-            pem::encode(pem::CERTIFICATE, &certificate).as_bytes(),
-        )?;
         Ok(identity(certificate, authority.ca(), &key))
     }
 

@@ -58,8 +58,8 @@ pub struct InitSummary {
 }
 
 impl RealmDir {
-    /// Makes a realm: all keys, the CA, certificates for the coordinator and the owner's own commands,
-    /// the first author and the first policy.
+    /// Makes a realm: all keys, the CA, a certificate for the owner's own commands, the first author and
+    /// the first policy.
     ///
     /// `realm.toml` is written last, so an interrupted init is no realm.
     ///
@@ -163,6 +163,7 @@ impl RealmDir {
                 ips: options.ips,
             },
         };
+        // Made anew at each start: names that no certificate can hold are told here already.
         directory.coordinator_tls(now)?;
         directory.admin_tls(now)?;
         directory.save_config()?;

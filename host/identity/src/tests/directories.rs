@@ -14,7 +14,6 @@ fn init_makes_everything_and_refuses_to_do_it_twice() {
         "ca.key",
         "ca.pem",
         "coordinator.key",
-        "coordinator.pem",
         "admin.key",
         "admin.pem",
         "author.key",
@@ -44,6 +43,24 @@ fn init_makes_everything_and_refuses_to_do_it_twice() {
     ));
     assert!(!RealmDir::exists(&other));
     assert!(matches!(RealmDir::open(&other), Err(DirError::Missing(_))));
+}
+
+/// A start on a full disk shows its certificate too.
+#[test]
+fn what_the_coordinator_shows_is_written_nowhere() {
+    let realm = Realm::new();
+    let path = realm.dir.path();
+    let files = || {
+        let entries = fs::read_dir(path).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort_unstable();
+        names
+    };
+    let before = files();
+    let tls = realm.dir.coordinator_tls(later(DAY)).unwrap();
+    assert_eq!(tls.chain.len(), 2);
+    assert_eq!(files(), before);
+    assert!(!path.join("coordinator.pem").exists());
 }
 
 #[cfg(unix)]
