@@ -57,7 +57,7 @@ pub struct CoordinatorConfig {
     /// Whether the coordinator announces itself on the local network.
     pub announce: bool,
     /// Take the journal's end as it is found, though the mark that says where it was is missing or
-    /// damaged: what had been acknowledged behind it is given up.
+    /// damaged, or though nothing of the journal is left: what had been acknowledged behind it is given up.
     pub trust_journal_end: bool,
 }
 

@@ -31,6 +31,22 @@ pub enum CoordinatorError {
     /// The journal or the blobs: locked by another coordinator, damaged, or the disk failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The journal holds nothing, beside something that is made only from one.
+    #[error(
+        "{} holds no journal, but {} is there, which is made only from one: mount the disk that the journal is \
+         on, or put the whole folder {} back from a backup; if the journal is lost for good, start once with \
+         --trust-journal-end, which goes on with what is left and gives up every other job that was \
+         acknowledged",
+        journal.display(), proof.display(), data.display()
+    )]
+    JournalLost {
+        /// The journal's folder.
+        journal: PathBuf,
+        /// What shows that it held one.
+        proof: PathBuf,
+        /// The folder to put back.
+        data: PathBuf,
+    },
     /// A record cannot be read: written by a newer version, or damaged.
     #[error("record {seq} of the journal: {source}; start the version that wrote it, or restore")]
     Record {

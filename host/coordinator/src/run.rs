@@ -4,6 +4,7 @@ mod archive;
 mod collect;
 mod folded;
 mod housekeeping;
+mod lost;
 mod open;
 mod scrub;
 mod snapshots;

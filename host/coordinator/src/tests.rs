@@ -7,6 +7,7 @@ mod hostile;
 mod index;
 mod jobs;
 mod local;
+mod lost;
 mod members;
 mod offline;
 mod releases;

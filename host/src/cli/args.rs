@@ -156,8 +156,8 @@ pub(crate) struct CoordinatorArgs {
     /// Do not start a local host: work waits for volunteers
     #[arg(long)]
     pub(crate) no_local_host: bool,
-    /// Take the journal's end as it is found though its mark is missing or damaged, once: what had
-    /// been acknowledged behind it is given up
+    /// Take the journal's end as it is found though its mark is missing or damaged, or nothing of it is
+    /// left, once: what had been acknowledged behind it is given up
     #[arg(long)]
     pub(crate) trust_journal_end: bool,
     /// Write the bound addresses to this file as JSON once they are known (for programs)

@@ -135,6 +135,7 @@ fn ended(error: CoordinatorError) -> Failure {
         CoordinatorError::Store(StoreError::RecordTooLarge { .. } | StoreError::Position(_)) => {
             return Failure::failed(message);
         }
+        CoordinatorError::JournalLost { .. } => (Kind::Rejected, "do as it says, and start again"),
         CoordinatorError::Store(_) => (Kind::Failed, "do as it says, and start again"),
         _ => return Failure::failed(message),
     };

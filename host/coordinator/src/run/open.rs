@@ -12,7 +12,7 @@ use hearth_store::{
 use hearth_wire::{RealmId, Seq, codec};
 
 use super::folded::{Folded, Members};
-use super::snapshots;
+use super::{lost, snapshots};
 use crate::clock::{Clock, unix_millis};
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
@@ -49,6 +49,9 @@ pub(super) fn open(
     realm: RealmId,
 ) -> Result<Opened, CoordinatorError> {
     let lock = DirLock::acquire(data)?;
+    let archive = archive_dir(config, data)?;
+    // Before anything is made: the ballast makes the journal's folder already.
+    lost::look(config, data, &archive, realm)?;
     let ballast = Ballast::open(&lock, config.ballast_bytes)?;
     // Outputs of what runs may have what is in reserve, but not all of what the journal may yet need.
     let for_journal = config.disk_reserve_bytes.min(config.ballast_bytes / 2);
@@ -67,7 +70,6 @@ pub(super) fn open(
     let releases = Releases::new(store("releases", RELEASES_BYTES_MAX)?);
     let snapshots = Snapshots::open(&lock, realm, config.disk_reserve_bytes)?;
     let (mut folded, start) = snapshots::newest(&snapshots, realm, &core_config(config))?;
-    let archive = archive_dir(config, data)?;
     let journal = JournalConfig {
         segment_bytes: config.journal_segment_bytes,
         start,
