@@ -1,6 +1,7 @@
 //! What was acknowledged is never lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use hearth_wire::record::{Fact, Record, Verdict};
 use hearth_wire::{TaskId, codec, limits};
 use serde_json::{Value, json};
 
-use crate::support::{Realm, eventually};
+use crate::support::{Realm, eventually, guest};
 
 /// A few seconds of work.
 const EXPONENTS: [u64; 8] = [4253, 4423, 4259, 4261, 4271, 4273, 4283, 4289];
@@ -497,4 +498,57 @@ impl Client {
         }
         acknowledged
     }
+}
+
+/// What is printed and saved is what the result names, or nothing and why.
+#[test]
+fn a_harmed_output_is_refused_by_name_and_holds_up_no_other() {
+    let realm = Realm::start();
+    // An output that is too large to travel in a report: every word is counted in it.
+    let letter = |n: u32| char::from_digit(10 + n % 20, 36).unwrap();
+    let word = |n| {
+        format!(
+            "lampkeeper{}{}{} ",
+            letter(n / 400),
+            letter(n / 20),
+            letter(n)
+        )
+    };
+    let long: String = (0..1_000).map(word).collect();
+    let inputs = [
+        realm.file("long.txt", &long),
+        realm.file("short.txt", "a lamp\n"),
+    ];
+    let component = guest("keywords");
+    realm.ok(&[
+        "submit",
+        component.to_str().unwrap(),
+        &inputs[0],
+        &inputs[1],
+    ]);
+    realm.ok(&["wait", "job-1", "--timeout", "60"]);
+    let whole = realm.path("whole");
+    realm.ok(&["results", "job-1", "--out", whole.to_str().unwrap()]);
+    let results = realm.json(&["results", "job-1"]);
+    let digest = results[0]["result"]["metadata"]["output_digest"]
+        .as_str()
+        .unwrap();
+    let path = realm
+        .dir()
+        .join("data/blobs")
+        .join(&digest[..2])
+        .join(digest);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[3_000] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let rest = realm.path("rest");
+    let told = realm.fails(6, &["results", "job-1", "--out", rest.to_str().unwrap()]);
+    assert!(
+        told.contains(path.to_str().unwrap()) && told.contains("operator"),
+        "{told}"
+    );
+    let saved = |folder: &Path, name| std::fs::read(folder.join(name)).ok();
+    assert_eq!(saved(&rest, "000000.json"), None);
+    assert_eq!(saved(&rest, "000001.json"), saved(&whole, "000001.json"));
+    assert!(saved(&rest, "000001.json").is_some());
 }

@@ -347,32 +347,33 @@ pub(crate) async fn results(
     let client = client(global).await?;
     let tasks = client.job(args.job, None).await.map_err(failure)?.tasks;
     let mut follower = Follower::new(&client, args.job, tasks);
+    let mut unreadable = 0;
     loop {
         let looked = follower
             .look(async |result| {
                 let label = format!("{}/{}", args.job, result.index);
-                show(
-                    &client,
-                    args.job,
-                    result,
-                    &label,
-                    args.out.as_deref(),
-                    output,
-                )
-                .await
+                let out = args.out.as_deref();
+                let shown = show(&client, args.job, result, &label, out, output).await?;
+                unreadable += u32::from(!shown);
+                Ok(())
             })
             .await;
         match looked {
             Ok(status) if args.follow && status.state == JobState::Open => {}
             // A coordinator that restarts keeps its jobs.
             Err(failure) if args.follow && failure.kind() == Kind::Unreachable => {}
+            Ok(_) if unreadable > 0 => {
+                let message = format!("{unreadable} outputs cannot be read");
+                return Err(Failure::new(Kind::Incomplete, message));
+            }
             looked => return looked.map(|_| ()),
         }
         follower.rest().await;
     }
 }
 
-/// Shows one result: as a document, or for people its output or the file in which that was saved.
+/// Shows one result: as a document, or for people its output or the file in which that was saved. An output
+/// that the coordinator has and cannot give is told and holds up no other; then this is false.
 pub(crate) async fn show(
     client: &Client,
     job: JobId,
@@ -380,28 +381,38 @@ pub(crate) async fn show(
     label: &str,
     out: Option<&Path>,
     output: Output,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let metadata = &result.result.metadata;
     let media_type = metadata.media_type.as_deref().unwrap_or_default();
-    if output.json {
-        if let Some(out) = out
-            && let Some(bytes) = bytes(client, job, result).await?
-        {
-            save(out, result.index, media_type, &bytes)?;
+    let wanted = !output.json || out.is_some();
+    let bytes = match wanted {
+        true => bytes(client, job, result).await,
+        false => Ok(None),
+    };
+    let bytes = match bytes {
+        Err(failure) if failure.kind() == Kind::Failed => {
+            output.note(format!("{}: {failure}", plain(label)));
+            output.document(result)?;
+            return Ok(false);
         }
-        return output.document(result);
+        bytes => bytes?,
+    };
+    if output.json {
+        if let (Some(out), Some(bytes)) = (out, &bytes) {
+            save(out, result.index, media_type, bytes)?;
+        }
+        return output.document(result).map(|()| true);
     }
-    let bytes = bytes(client, job, result).await?;
     let by = result.processed_by.as_deref();
-    run::Shown {
+    let shown = run::Shown {
         label,
         index: result.index,
         bytes: bytes.as_deref(),
         media_type,
         problem: problem(result),
         by: by.map(|by| run::by(by, &metadata.node_name)),
-    }
-    .print(out, output)
+    };
+    shown.print(out, output).map(|()| true)
 }
 
 /// Why a task has no output, for people.

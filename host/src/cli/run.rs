@@ -193,8 +193,10 @@ async fn follow(
     loop {
         let look = follower.look(async |result| {
             let label = &inputs.items[result.index as usize].0;
-            without += usize::from(!jobs::has_output(result));
-            jobs::show(client, job, result, label, args.out.as_deref(), output).await
+            let out = args.out.as_deref();
+            let shown = jobs::show(client, job, result, label, out, output).await?;
+            without += usize::from(!shown || !jobs::has_output(result));
+            Ok(())
         });
         let looked = tokio::select! {
             looked = look => looked,
