@@ -8,7 +8,7 @@ use hearth_store::StoreError;
 use hearth_wire::api::{Blame, ErrorBody};
 use hearth_wire::{Digest, Epoch, JobId, NodeId, ReleaseId};
 
-use crate::components::Looks;
+use crate::faults::Looks;
 use crate::inputs::InputError;
 use crate::releases::ReleaseProblem;
 use crate::shell::FactsError;
@@ -74,6 +74,15 @@ impl Troubles {
     pub(crate) fn can_read(&self, job: JobId) -> BTreeSet<NodeId> {
         let one = lock(&self.unreadable).remove(&job);
         one.map(|one| one.declined).unwrap_or_default()
+    }
+
+    /// What a job waits for, if that is known; the node waits as well then. To read all of its files again
+    /// for each lease would hold up what else goes through the node's session.
+    pub(crate) fn waits(&self, job: JobId, node: NodeId) -> Option<ErrorBody> {
+        let mut unreadable = lock(&self.unreadable);
+        let one = unreadable.get_mut(&job)?;
+        one.declined.insert(node);
+        Some(one.trouble.clone())
     }
 
     /// Jobs whose files were not there.

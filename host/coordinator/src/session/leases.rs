@@ -141,20 +141,15 @@ struct Filled {
 /// What leases of a job are filled from. Core has granted them by what it knew; whether the release
 /// is trusted now is asked here, at the last moment before it leaves.
 async fn leasable(shell: &Shell, job: JobId, node: NodeId) -> Result<JobFacts, Inconclusive> {
+    if let Some(trouble) = shell.troubles.waits(job, node) {
+        return Err(Inconclusive::Declined(trouble.to_string()));
+    }
     let facts = match shell.readable_facts(job).await {
         Ok(facts) => facts,
         Err(error) => {
-            let trouble = shell.troubles.of_facts(&error, &shell.dir.data_dir());
-            let text = trouble.to_string();
-            let release = {
-                let state = shell.views.read();
-                state.jobs.get(&job).map(|view| view.spec.release)
-            };
-            if let Some(release) = release {
-                shell.troubles.cannot_read(job, release, trouble, node);
-            }
+            let trouble = shell.cannot_serve(job, &error, node);
             // Our own fault: counted against nobody, and offered again when it is mended.
-            return Err(Inconclusive::Declined(text));
+            return Err(Inconclusive::Declined(trouble.to_string()));
         }
     };
     match shell.may_run(facts.release_id, &facts.release.release) {

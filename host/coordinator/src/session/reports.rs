@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hearth_core::ReportIn;
 use hearth_identity::{accept_local_reports, verify_reports};
@@ -14,7 +15,7 @@ use hearth_wire::{
 
 use super::{Member, protocol};
 use crate::outcome::{self, Unfit};
-use crate::shell::{JobFacts, Shell};
+use crate::shell::{FactsError, JobFacts, Shell};
 
 /// Checks a batch: the signature over it, and of each report the sizes, the engine and that it is
 /// about the very input, component, seed and limits of its task. Whether the attempt is the node's,
@@ -36,16 +37,18 @@ pub(super) async fn check(
         Err(error) => return Err(refuse(shell, error)),
     };
     let node = member.node();
-    let mut jobs: BTreeMap<JobId, Option<JobFacts>> = BTreeMap::new();
+    let asked = Instant::now();
+    let mut jobs: BTreeMap<JobId, Result<JobFacts, FactsError>> = BTreeMap::new();
     let mut troubles: BTreeMap<JobId, Option<ErrorBody>> = BTreeMap::new();
     let mut checked = Vec::with_capacity(reports.len());
     for report in reports {
         let job = report.task.job;
         if let Entry::Vacant(place) = jobs.entry(job) {
             // A job that is forgotten or never was: core answers its attempts as unknown.
-            place.insert(shell.job_facts(job).await.ok());
+            place.insert(shell.job_facts(job).await);
         }
-        let facts = jobs.get(&job).and_then(Option::as_ref);
+        let had = &jobs[&job];
+        let facts = had.as_ref().ok();
         let mut removed = None;
         match fits(shell, facts, engine, &report).await {
             Ok(()) => {}
@@ -63,20 +66,25 @@ pub(super) async fn check(
         }
         let (attempt, task) = (report.attempt, report.task);
         let mut outcome = removed.unwrap_or(report.outcome);
-        if let Some(facts) = facts {
-            if did_not_begin(&outcome, report.fuel_used) && has(shell, node, attempt, task) {
-                if let Entry::Vacant(place) = troubles.entry(job) {
-                    place.insert(shell.trouble_of_component(job, facts, node).await);
-                }
-                if let Some(trouble) = troubles.get(&job).and_then(Option::as_ref) {
-                    // Our own fault: counted against nobody, as where it is met before a lease leaves.
-                    let text = trouble.to_string();
-                    outcome = Outcome::Inconclusive(Inconclusive::Declined(text));
-                }
+        if did_not_begin(&outcome, report.fuel_used) && has(shell, node, attempt, task) {
+            // Once for each job: what it costs us to look must not grow with what a node says.
+            if let Entry::Vacant(place) = troubles.entry(job) {
+                place.insert(match had {
+                    Ok(facts) => shell.trouble_of_files(task, facts, node, asked).await,
+                    Err(FactsError::UnknownJob(_)) => None,
+                    Err(fault) => Some(shell.cannot_serve(job, fault, node)),
+                });
             }
-            if matches!(&outcome, Outcome::Inconclusive(Inconclusive::Declined(_))) {
-                shell.held.declined(facts.release_id, node);
+            if let Some(trouble) = troubles.get(&job).and_then(Option::as_ref) {
+                // Our own fault: counted against nobody, as where it is met before a lease leaves.
+                let text = trouble.to_string();
+                outcome = Outcome::Inconclusive(Inconclusive::Declined(text));
             }
+        }
+        if let Some(facts) = facts
+            && matches!(&outcome, Outcome::Inconclusive(Inconclusive::Declined(_)))
+        {
+            shell.held.declined(facts.release_id, node);
         }
         checked.push(ReportIn {
             attempt,

@@ -7,7 +7,7 @@ use hearth_identity::NodeDir;
 use hearth_net::http::Client;
 use hearth_wire::api::{Health, JobState, Scrub};
 use hearth_wire::message::{Lease, Refusal};
-use hearth_wire::{Digest, Inconclusive, JobOptions, Outcome, Role};
+use hearth_wire::{Body, Digest, Inconclusive, JobOptions, Outcome, Role};
 use tokio::time::timeout;
 
 use super::support::*;
@@ -93,7 +93,7 @@ async fn damage_is_told_by_name_and_mended_by_an_upload() {
 
 /// Says of a lease what a node says that could not have the component.
 async fn could_not_begin(node: &FakeNode, lease: &Lease) {
-    let mut report = node.report(lease);
+    let mut report = node.report_of(lease, Body::Inline(Vec::new()));
     let text = "the server's copy is damaged".to_owned();
     report.outcome = Outcome::Inconclusive(Inconclusive::HostFault(text));
     (report.fuel_used, report.run_micros) = (0, 0);
@@ -147,9 +147,8 @@ async fn a_component_that_a_node_finds_damaged_is_waited_for_at_no_cost() {
     running.stop().await;
 }
 
-/// Inputs were whole when they were opened, and are read again for each lease.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn inputs_that_are_damaged_while_their_job_runs_are_waited_for() {
+/// Harms the last of a job's inputs while the first one is leased, ends that lease, and puts the file back.
+async fn inputs_are_waited_for(inputs: &[Vec<u8>], end: impl AsyncFnOnce(&mut FakeNode, &Lease)) {
     let dir = realm();
     let realm = realm_path(&dir);
     let running = Running::start(config(&realm)).await;
@@ -158,32 +157,54 @@ async fn inputs_that_are_damaged_while_their_job_runs_are_waited_for() {
     let joined = join(&owner, running.addr(), Role::Node, "attic", dir.path()).await;
     let own = NodeDir::open(joined.path()).unwrap();
     let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
-    let set = upload_inputs(&owner, &[b"one".to_vec(), b"the second".to_vec()]).await;
-    let root = set.root;
+    let set = upload_inputs(&owner, inputs).await;
+    let path = file(&realm, "inputs", &set.root);
     let options = JobOptions {
         attempts_max: 1,
         ..JobOptions::default()
     };
     let job = submit(&owner, release, set, options).await.unwrap().job;
     let lease = node.leases().await.remove(0);
-    let inputs = file(&realm, "inputs", &root);
-    let bytes = std::fs::read(&inputs).unwrap();
-    let second = bytes.windows(10).position(|at| at == b"the second");
-    flip(&inputs, second.unwrap());
-    let report = node.report(&lease);
-    node.send_reports(&[report]).await;
+    let last = inputs.last().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let place = bytes.windows(last.len()).position(|at| at == last);
+    flip(&path, place.unwrap());
+    end(&mut node, &lease).await;
     let waits = status_when(&owner, job, |status| status.trouble.is_some()).await;
     assert_eq!(waits.trouble.unwrap().code, "work-unreadable");
     assert_eq!((waits.state, waits.counts.failed), (JobState::Open, 0));
-    flip(&inputs, second.unwrap());
+    flip(&path, place.unwrap());
     assert_eq!(node.refusal().await, Refusal::Rejoin);
     let own = NodeDir::open(joined.path()).unwrap();
     let mut node = FakeNode::working(&realm, running.addr(), own, 1, Vec::new()).await;
     let lease = node.leases().await.remove(0);
-    let report = node.report(&lease);
+    let report = node.report_of(&lease, Body::Inline(Vec::new()));
     node.send_reports(&[report]).await;
-    assert_eq!(closed(&owner, job).await.counts.settled, 2);
+    assert_eq!(
+        closed(&owner, job).await.counts.settled as usize,
+        inputs.len()
+    );
     running.stop().await;
+}
+
+/// Inputs were whole when they were opened, and are read again for each lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inputs_that_are_damaged_while_their_job_runs_are_waited_for() {
+    let inputs = [b"one".to_vec(), b"the second".to_vec()];
+    inputs_are_waited_for(&inputs, async |node, lease| {
+        let report = node.report(lease);
+        node.send_reports(&[report]).await;
+    })
+    .await;
+}
+
+/// What is too large for a lease is fetched by nodes, which notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inputs_that_a_node_finds_damaged_are_waited_for_at_no_cost() {
+    inputs_are_waited_for(&[vec![7; 5_000]], async |node, lease| {
+        could_not_begin(node, lease).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
