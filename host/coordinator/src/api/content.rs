@@ -111,6 +111,11 @@ fn respond(window: Window, len: u64, media_type: &str, body: Body) -> Response {
     response
 }
 
+/// Whether the answer will be all of `len` bytes.
+pub(super) fn asks_for_all(headers: &HeaderMap, len: u64) -> bool {
+    window(headers, len).is_ok_and(|window| !window.partial)
+}
+
 /// The range that was asked for. Several at once are not served: the whole is sent instead, as
 /// RFC 9110 allows.
 fn window(headers: &HeaderMap, len: u64) -> Result<Window, Problem> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::RANGE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hearth_store::{BlobFile, StoreError};
@@ -44,7 +43,7 @@ pub(super) async fn get(
         Body::Inline(bytes) => Ok(content::of_bytes(&headers, bytes, &output.media_type)),
         Body::Blob(blob) => {
             let store = shell.blobs.clone();
-            let whole = !headers.contains_key(RANGE);
+            let whole = content::asks_for_all(&headers, blob.len);
             let file = blocking(move || -> Result<BlobFile, StoreError> {
                 if whole {
                     // Whoever asks for a part has to check the whole of what they put together.
