@@ -167,8 +167,7 @@ impl NodeDir {
 
     /// Whether somebody joined a realm from here.
     pub fn exists(path: &Path) -> bool {
-        // Where one may not look, opening it says so.
-        path.join(CONFIG).try_exists().unwrap_or(true)
+        path.join(CONFIG).exists()
     }
 
     /// Opens the directory. The certificate and the policy may have ended.

@@ -69,8 +69,7 @@ pub struct RealmDir {
 impl RealmDir {
     /// Whether a directory holds a realm.
     pub fn exists(path: &Path) -> bool {
-        // Where one may not look, opening it says so.
-        path.join(CONFIG).try_exists().unwrap_or(true)
+        path.join(CONFIG).exists()
     }
 
     /// Opens a realm.

@@ -32,6 +32,7 @@ pub(crate) async fn run(
     output: Output,
 ) -> Result<(), Failure> {
     let realm = places::realm(global)?;
+    places::may_look(&realm)?;
     if !RealmDir::exists(&realm) {
         return Err(
             Failure::rejected(format!("{} holds no realm", realm.display()))
@@ -132,9 +133,11 @@ fn ended(error: CoordinatorError) -> Failure {
                  and start again when it is well",
             ),
         },
-        CoordinatorError::Store(StoreError::RecordTooLarge { .. } | StoreError::Position(_)) => {
-            return Failure::failed(message);
-        }
+        CoordinatorError::Store(
+            StoreError::RecordTooLarge { .. }
+            | StoreError::Position(_)
+            | StoreError::Visitor { .. },
+        ) => return Failure::failed(message),
         CoordinatorError::JournalLost { .. } => (Kind::Rejected, "do as it says, and start again"),
         CoordinatorError::Store(_) => (Kind::Failed, "do as it says, and start again"),
         _ => return Failure::failed(message),

@@ -33,6 +33,11 @@ pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
 
 /// A client's error as a command's end: the exit code says what to do about it.
 pub(crate) fn failure(error: ClientError) -> Failure {
+    if let ClientError::NoRealm(dir) = &error
+        && let Err(failure) = places::may_look(dir)
+    {
+        return failure;
+    }
     let unreachable = error.is_unreachable();
     let kind = match &error {
         ClientError::NoRealm(_) | ClientError::Inputs(_) => Kind::Rejected,

@@ -27,6 +27,17 @@ pub(crate) fn realm(global: &Global) -> Result<PathBuf, Failure> {
     }
 }
 
+/// What is in a folder that one may not look into is not known: nothing may be said of it.
+pub(crate) fn may_look(dir: &Path) -> Result<(), Failure> {
+    match dir.join(".").try_exists() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(
+            Failure::rejected(format!("looking into {}: {error}", dir.display()))
+                .next("do it as the user whose folder that is, or get the right to read it"),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// The node's directory for this command.
 pub(crate) fn node(dir: &Option<PathBuf>) -> Result<PathBuf, Failure> {
     match dir {
