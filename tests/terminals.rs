@@ -77,7 +77,7 @@ fn a_reader_that_stood_still_gets_the_rest_at_once() {
     // More than a pipe holds.
     let text =
         "the keeper of the lamp counts the nights of the year and trims its wick. ".repeat(4);
-    let lines = realm.file("lines", &format!("{text}\n").repeat(300));
+    let lines = realm.file("lines", &format!("{text}\n").repeat(1_000));
     let component = guest("keywords");
     let args = ["run", component.to_str().unwrap(), "--lines", &lines];
     let mut command = realm.command(&args);
@@ -88,7 +88,7 @@ fn a_reader_that_stood_still_gets_the_rest_at_once() {
     out.read_line(&mut first).unwrap();
     std::thread::sleep(STILL);
     let begun = Instant::now();
-    assert_eq!(out.lines().map(Result::unwrap).count(), 299);
+    assert_eq!(out.lines().map(Result::unwrap).count(), 999);
     assert!(child.wait().unwrap().success());
     assert!(begun.elapsed() < 2 * STILL, "{:?}", begun.elapsed());
 }
