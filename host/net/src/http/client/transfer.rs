@@ -56,7 +56,9 @@ impl Patience {
 
     /// Waits before the next attempt, or gives `error` back.
     async fn wait(&mut self, error: HttpError) -> Result<(), HttpError> {
-        if !error.is_transient_for_transfers() || self.left == 0 {
+        // Room is not made within a moment: whoever has other work comes back for that later.
+        let is_full = error.status() == Some(StatusCode::INSUFFICIENT_STORAGE.as_u16());
+        if is_full || !error.is_transient_for_transfers() || self.left == 0 {
             return Err(error);
         }
         self.left -= 1;
