@@ -34,9 +34,9 @@ pub enum CoordinatorError {
     /// The journal holds nothing, beside something that is made only from one.
     #[error(
         "{} holds no journal, but {} is there, which is made only from one: mount the disks that the journal \
-         and its archive are on, or put the whole folder {} back from a backup; if the journal is lost for good, start once with \
-         --trust-journal-end, which goes on with what is left and gives up every other job that was \
-         acknowledged",
+         and its archive are on, or put the whole folder {} back from a backup; if the journal is lost \
+         for good, start once with --trust-journal-end, which goes on with what is left and gives up every \
+         other job that was acknowledged",
         journal.display(), proof.display(), data.display()
     )]
     JournalLost {

@@ -1,9 +1,9 @@
-//! Files of ours that nodes could not use.
+//! Files of ours that are damaged, and jobs that wait for them.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use hearth_store::StoreError;
+use hearth_store::{BlobStore, StoreError};
 use hearth_wire::api::ErrorBody;
 use hearth_wire::{Digest, JobId, NodeId, TaskId, TaskIndex, limits};
 use tokio::sync::Mutex as AsyncMutex;
@@ -86,21 +86,33 @@ impl Shell {
             }
             Ok(()) => return Ok(()),
         };
-        match self.blobs.set_aside(digest) {
-            Ok(Some(aside)) => {
-                self.metrics.files_damaged.inc();
-                let trouble = troubles::damaged(&error, &aside);
-                tracing::error!("{trouble}");
-                self.troubles.is_damaged(*digest, trouble);
-            }
-            // A scrub was faster, which has told it then.
-            Ok(None) => {}
-            Err(failed) => {
-                tracing::error!(%error, %failed, "a damaged file cannot be moved aside");
-                return Ok(());
-            }
+        if let Err(failed) = self.set_aside(&self.blobs, digest, &error, true) {
+            tracing::error!(%error, %failed, "a damaged file cannot be moved aside");
+            return Ok(());
         }
         Err(StoreError::NotFound(*digest))
+    }
+
+    /// Takes the name from a damaged file, so that whoever has it can upload it again, and tells it. Nothing
+    /// is done if somebody else was faster. Blocks.
+    pub(crate) fn set_aside(
+        &self,
+        store: &BlobStore,
+        digest: &Digest,
+        error: &StoreError,
+        needed: bool,
+    ) -> Result<(), StoreError> {
+        let Some(aside) = store.set_aside(digest)? else {
+            return Ok(());
+        };
+        self.inputs.forget(digest);
+        self.metrics.files_damaged.inc();
+        let trouble = troubles::damaged(error, &aside);
+        tracing::error!(needed, "{trouble}");
+        if needed {
+            self.troubles.is_damaged(*digest, trouble);
+        }
+        Ok(())
     }
 
     /// The same for an input that nodes fetch. Its set was whole when it was opened; if the input is not,

@@ -84,7 +84,7 @@ fn walk(
             // Removed since it was listed.
             Ok(()) | Err(StoreError::NotFound(_)) => Ok(()),
             // What cannot be read is as good as damaged: it is wanted from elsewhere.
-            Err(error) => set_aside(shell, store, &digest, &error, needed(&digest)),
+            Err(error) => shell.set_aside(store, &digest, &error, needed(&digest)),
         };
         failed = found.err();
         shell.scrubs.read(blob.len);
@@ -105,27 +105,6 @@ fn verify_set(store: &BlobStore, root: &Digest) -> Result<(), StoreError> {
         Ok(_) => Err(damaged("not the inputs of this name".to_owned())),
         Err(error) => Err(damaged(error.to_string())),
     }
-}
-
-/// Takes the name from a damaged file, so that whoever has it can upload it again.
-fn set_aside(
-    shell: &Shell,
-    store: &BlobStore,
-    digest: &Digest,
-    error: &StoreError,
-    needed: bool,
-) -> Result<(), StoreError> {
-    let Some(aside) = store.set_aside(digest)? else {
-        return Ok(());
-    };
-    shell.inputs.forget(digest);
-    shell.metrics.files_damaged.inc();
-    let trouble = troubles::damaged(error, &aside);
-    tracing::error!(needed, "{trouble}");
-    if needed {
-        shell.troubles.is_damaged(*digest, trouble);
-    }
-    Ok(())
 }
 
 /// Reads the journal as a start without a snapshot would, a file at a time, so that what is wrong with one
